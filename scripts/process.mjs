@@ -1,4 +1,4 @@
-// Where the package is, and running a program with its output shown as it comes.
+// Where the package is, and running programs.
 import { spawnSync } from 'node:child_process';
 import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -6,19 +6,29 @@ import { fileURLToPath } from 'node:url';
 export const root = dirname(dirname(fileURLToPath(import.meta.url)));
 
 /**
- * Runs a program in the package's folder; a failure ends this process with the same code, unless `mayFail`.
+ * Runs a program in the package's folder and shows what it prints; a failure ends this process with the same code, unless `mayFail`.
  * @returns {number} the exit code
  */
-export function run(program, args, { mayFail = false, env = {}, cwd = root } = {}) {
-  const result = spawnSync(program, args, { cwd, stdio: 'inherit', env: { ...process.env, ...env } });
+export function run(program, args, { mayFail = false, env = {}, cwd = root, quiet = false } = {}) {
+  const stdio = ['inherit', quiet ? 'ignore' : 'inherit', 'inherit'];
+  const result = spawnSync(program, args, { cwd, stdio, env: { ...process.env, ...env } });
   if (result.error) throw result.error;
   const code = result.status ?? 128;
   if (code !== 0 && !mayFail) process.exit(code);
   return code;
 }
 
-/** Runs a program and returns what it wrote to stdout, or undefined where it doesn't exist or failed. */
-export function output(program, args, { cwd = root, env = {} } = {}) {
-  const result = spawnSync(program, args, { cwd, encoding: 'utf8', env: { ...process.env, ...env } });
-  return result.error || result.status !== 0 ? undefined : result.stdout;
+/**
+ * Runs a program and keeps what it prints.
+ * @returns {{ ok: boolean, stdout: string, stderr: string }} ok is false where it doesn't exist, too
+ */
+export function capture(program, args, { cwd = root, env = {}, input } = {}) {
+  const result = spawnSync(program, args, { cwd, input, encoding: 'utf8', env: { ...process.env, ...env } });
+  return { ok: !result.error && result.status === 0, stdout: result.stdout ?? '', stderr: result.stderr ?? '' };
+}
+
+/** Ends this process with a message for people. */
+export function fail(message) {
+  console.error(`warpsight: ${message}`);
+  process.exit(1);
 }

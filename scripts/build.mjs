@@ -1,0 +1,24 @@
+// npm run build: TypeScript and the addon, in build/Release/warpsight.node.
+//   WARPSIGHT_CUDA=1|0          insist on CUDA or leave it out; otherwise it is built where nvcc is found and a GPU is seen
+//   WARPSIGHT_CUDA_ARCHS        native (default: the GPUs seen), all, or a list such as 90a;80
+//   WARPSIGHT_CMAKE=0           node-gyp although there is CMake
+//   WARPSIGHT_JOBS              processes at a time (default: the cores)
+// Installed as a package (npm explore warpsight -- npm run build) there is no TypeScript: the addon alone is built.
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { buildWithCmake, buildWithGyp } from './addon.mjs';
+import { requireDependencies } from './install.mjs';
+import { root } from './process.mjs';
+import { cudaWanted, findCmake, requirePrerequisites } from './toolchain.mjs';
+
+requirePrerequisites();
+requireDependencies();
+if (existsSync(join(root, 'tsconfig.json'))) {
+  const { compile } = await import('./typescript.mjs');
+  compile('tsconfig.lib.json');
+}
+const cuda = cudaWanted();
+console.log(
+  cuda ? `CUDA ${cuda.version} for ${cuda.gencode.join(' ')}` : 'CPU only (no GPU seen or no nvcc; WARPSIGHT_CUDA=1 insists)',
+);
+console.log(findCmake() ? buildWithCmake({ folder: 'build', cuda }) : buildWithGyp({ cuda }));

@@ -1,0 +1,165 @@
+// What this machine can build with: the one place that looks for a compiler, CMake, node-gyp, nvcc and a GPU.
+import { existsSync, realpathSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { delimiter, dirname, join, resolve } from 'node:path';
+import { capture, fail, root } from './process.mjs';
+
+const windows = process.platform === 'win32';
+const require = createRequire(join(root, 'package.json'));
+
+/** The path of a program on PATH, or undefined. */
+export function which(name) {
+  const endings = windows ? ['.exe', '.cmd', '.bat'] : [''];
+  for (const folder of (process.env.PATH ?? '').split(delimiter)) {
+    for (const ending of endings) {
+      const path = join(folder, name + ending);
+      if (folder !== '' && existsSync(path)) return path;
+    }
+  }
+  return undefined;
+}
+
+/**
+ * nvcc itself, not a wrapper script of the same name, and the toolkit it belongs to; from CUDA_HOME, PATH or /usr/local/cuda.
+ * @returns {{ nvcc: string, toolkit: string, version: string } | undefined}
+ */
+export function findCuda() {
+  const home = process.env.CUDA_HOME ?? process.env.CUDA_PATH;
+  const candidates = [home && join(home, 'bin', 'nvcc'), which('nvcc'), '/usr/local/cuda/bin/nvcc'].filter(Boolean);
+  for (const candidate of candidates) {
+    const { ok, stdout } = capture(candidate, ['--version']);
+    if (!ok) continue;
+    const plan = capture(candidate, ['--dryrun', '-c', 'x.cu']).stderr;
+    const top = /^#\$ TOP=(.*)$/m.exec(plan)?.[1]?.trim();
+    const toolkit = resolve(top ?? join(dirname(realpathSync(candidate)), '..'));
+    const nvcc = join(toolkit, 'bin', windows ? 'nvcc.exe' : 'nvcc');
+    return { nvcc, toolkit, version: /release ([\d.]+)/.exec(stdout)?.[1] ?? 'unknown' };
+  }
+  return undefined;
+}
+
+/**
+ * The GPUs that the driver shows.
+ * @returns {{ name: string, capability: string }[]} capability as "9.0"; empty where there is no driver or no GPU
+ */
+export function gpus() {
+  for (const program of ['nvidia-smi', '/usr/lib/wsl/lib/nvidia-smi']) {
+    const { ok, stdout } = capture(program, ['--query-gpu=name,compute_cap', '--format=csv,noheader']);
+    if (!ok) continue;
+    const rows = stdout.trim().split('\n').filter(Boolean);
+    return rows.map((row) => {
+      const [name = '', capability = ''] = row.split(',').map((cell) => cell.trim());
+      return { name, capability };
+    });
+  }
+  return [];
+}
+
+/**
+ * nvcc's -gencode values for a list of architectures.
+ * @param {string} archs "native" (the GPUs seen), "all", or compute capabilities without the dot: "90a;80"
+ * @returns {string[]} one front end per virtual architecture: "arch=compute_80,code=[sm_80,compute_80]"
+ */
+export function gencode(archs) {
+  if (archs === 'all') return ['arch=compute_80,code=[sm_80,sm_86,sm_89,compute_80]', 'arch=compute_90a,code=sm_90a'];
+  if (archs === 'native') {
+    const seen = [...new Set(gpus().map(({ capability }) => capability.replace('.', '')))];
+    if (seen.length === 0) return gencode('all');
+    return gencode(seen.map((arch) => (arch === '90' ? '90a' : arch)).join(';'));
+  }
+  return archs
+    .split(/[;,\s]+/)
+    .filter(Boolean)
+    .map((arch) => {
+      if (!/^\d{2,3}[af]?$/.test(arch))
+        fail(`WARPSIGHT_CUDA_ARCHS: "${arch}" is no compute capability: give native, all, or a list such as 90a;80`);
+      return /[af]$/.test(arch)
+        ? `arch=compute_${arch},code=sm_${arch}`
+        : `arch=compute_${arch},code=[sm_${arch},compute_${arch}]`;
+    });
+}
+
+/** Whether and for what the CUDA backend is built, from the environment and what is there; see README, "Building". */
+export function cudaWanted() {
+  const asked = process.env.WARPSIGHT_CUDA;
+  if (asked === '0') return undefined;
+  const cuda = findCuda();
+  const archs = process.env.WARPSIGHT_CUDA_ARCHS;
+  if (asked === '1' && cuda === undefined) {
+    fail(`WARPSIGHT_CUDA=1, but there is no nvcc in CUDA_HOME, on PATH or in /usr/local/cuda.\n${packages('nvcc')}`);
+  }
+  if (cuda === undefined || (asked !== '1' && gpus().length === 0)) return undefined;
+  return { ...cuda, gencode: gencode(archs ?? 'native') };
+}
+
+/** CMake's path, or undefined. WARPSIGHT_CMAKE=0 pretends that there is none. */
+export function findCmake() {
+  return process.env.WARPSIGHT_CMAKE === '0' ? undefined : which('cmake');
+}
+
+/** The script of node-gyp: ours, or the one that npm brings. */
+export function findNodeGyp() {
+  try {
+    return require.resolve('node-gyp/bin/node-gyp.js');
+  } catch {
+    return process.env.npm_config_node_gyp ?? npmsNodeGyp();
+  }
+}
+
+function npmsNodeGyp() {
+  const npm = process.env.npm_execpath ?? which('npm');
+  if (npm === undefined) return undefined;
+  const script = join(dirname(realpathSync(npm)), '..', 'node_modules', 'node-gyp', 'bin', 'node-gyp.js');
+  return existsSync(script) ? script : undefined;
+}
+
+/** The folder with include/node/common.gypi beside this node, so that node-gyp needs no download; undefined where there is none. */
+export function nodeHeaders() {
+  const prefix = resolve(dirname(realpathSync(process.execPath)), '..');
+  return existsSync(join(prefix, 'include', 'node', 'common.gypi')) ? prefix : undefined;
+}
+
+/** What is missing on this machine for a build, checked before anything starts; ends the process with the packages to install. */
+export function requirePrerequisites() {
+  const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
+  if (major < 20 || (major === 20 && minor < 19))
+    fail(`Node.js 20.19 or later is needed; this is ${process.version}.\n${packages('node')}`);
+  if (!windows && !hasCompiler()) fail(`a C++20 compiler (g++ 11, clang 14 or later) is needed.\n${packages('compiler')}`);
+  if (findCmake() === undefined && !hasGyp()) {
+    fail(`CMake, or Python 3 with make, is needed to build the addon.\n${packages('cmake')}`);
+  }
+}
+
+function hasCompiler() {
+  const compilers = [process.env.CXX, 'c++', 'g++', 'clang++'].filter(Boolean);
+  const program = '#include <span>\n#include <version>\nstatic_assert(__cpp_lib_span >= 202002L);\n';
+  return compilers.some(
+    (compiler) => capture(compiler, ['-std=c++20', '-fsyntax-only', '-x', 'c++', '-'], { input: program }).ok,
+  );
+}
+
+function hasGyp() {
+  const python = process.env.PYTHON ?? (windows ? 'python' : 'python3');
+  return findNodeGyp() !== undefined && capture(python, ['--version']).ok && (windows || which('make') !== undefined);
+}
+
+const commands = {
+  node: ['nodejs  (Node 20.19 or later: https://nodejs.org)', 'node', 'OpenJS.NodeJS.LTS'],
+  compiler: [
+    'g++',
+    'llvm  (or: xcode-select --install)',
+    'Microsoft.VisualStudio.2022.BuildTools --override "--passive --add Microsoft.VisualStudio.Workload.VCTools --includeRecommended"',
+  ],
+  cmake: ['cmake', 'cmake', 'Kitware.CMake'],
+  nvcc: ['nvidia-cuda-toolkit', undefined, 'Nvidia.CUDA'],
+  emulator: ['g++-aarch64-linux-gnu qemu-user', undefined, undefined],
+};
+
+/** The lines that install something with apt, brew or winget. */
+export function packages(what) {
+  const [apt, brew, winget] = commands[what];
+  const lines = [`  apt:    sudo apt-get install ${apt}`];
+  if (brew !== undefined) lines.push(`  brew:   brew install ${brew}`);
+  if (winget !== undefined) lines.push(`  winget: winget install ${winget}`);
+  return lines.join('\n');
+}
