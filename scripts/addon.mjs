@@ -48,12 +48,11 @@ export function configureOnce(folder, options, configure) {
   const record = join(folder, 'warpsight-options.json');
   const wanted = JSON.stringify({ root, options }, null, 2);
   const done = existsSync(record) && readFileSync(record, 'utf8') === wanted;
-  if (done) return false;
+  if (done) return;
   rmSync(folder, { recursive: true, force: true });
   mkdirSync(folder, { recursive: true });
   configure();
   writeFileSync(record, wanted);
-  return true;
 }
 
 /**
@@ -74,14 +73,14 @@ export function buildWithGyp({ folder, cuda }) {
   }
   const options = {
     cuda: cuda ? '1' : '0',
-    ...(cuda && { nvcc: cuda.nvcc, toolkit: cuda.toolkit, gencode: cuda.gencode.join(' ') }),
+    ...(cuda && { nvcc: cuda.nvcc, toolkit: cuda.toolkit, gencode: cuda.gencode.map((code) => `-gencode=${code}`).join(' ') }),
   };
   const defines = Object.entries(options).map(([name, value]) => `-D${name}=${value}`);
   const headers = nodeHeaders();
-  const gyp = (...args) => [nodeGyp, ...args, '-C', place, ...(headers ? ['--nodedir', headers] : [])];
-  const configured = configureOnce(join(place, 'build'), { gyp: options }, () => {
+  const gyp = (...args) => [nodeGyp, ...args, '-C', place, '--loglevel', 'warn', ...(headers ? ['--nodedir', headers] : [])];
+  configureOnce(join(place, 'build'), { gyp: options }, () => {
     run(process.execPath, [...gyp('configure'), '--', ...defines]);
   });
-  run(process.execPath, gyp('build', '-j', jobs, ...(configured ? [] : ['--loglevel', 'warn'])));
+  run(process.execPath, gyp('build', '-j', jobs));
   return join(place, 'build', 'Release', 'warpsight.node');
 }

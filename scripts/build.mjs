@@ -3,7 +3,7 @@
 //   WARPSIGHT_CUDA_ARCHS        native (default: the GPUs seen), all, or a list such as 90a;80
 //   WARPSIGHT_CMAKE=0           node-gyp although there is CMake
 //   WARPSIGHT_JOBS              processes at a time (default: the cores)
-// Installed as a package (npm explore warpsight -- npm run build) there is no TypeScript: the addon alone is built.
+// --addon leaves TypeScript out; so does an installed package (npm explore warpsight -- npm run build), which holds none.
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { buildWithCmake, buildWithGyp } from './addon.mjs';
@@ -13,7 +13,7 @@ import { cudaWanted, findCmake, requirePrerequisites } from './toolchain.mjs';
 
 requirePrerequisites();
 requireDependencies();
-if (existsSync(join(root, 'tsconfig.json'))) {
+if (!process.argv.includes('--addon') && existsSync(join(root, 'tsconfig.json'))) {
   const { compile } = await import('./typescript.mjs');
   compile('tsconfig.lib.json');
 }
