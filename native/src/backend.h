@@ -111,9 +111,11 @@ public:
     virtual ~Backend() = default;
 
     std::string name;         // "cpu", "cuda:0"
+    bool host_memory = false;  // true on the CPU: a host buffer can be an operand where it lies
     std::string description;  // "NVIDIA H100 80GB HBM3 (compute capability 9.0)", "avx512, 2 threads"
 
-    /// Memory for tensors and arenas, from a pool that reuses freed blocks in stream order. Throws ERR_OUT_OF_MEMORY.
+    /// Memory for tensors and arenas, from a pool that reuses freed blocks in stream order. Throws ERR_OUT_OF_MEMORY. Zero bytes are allowed.
+    /// Called from any thread, like release(): a tensor is dropped by whoever held it last.
     virtual void* allocate(size_t bytes, Stream& stream) = 0;
     virtual void release(void* memory, size_t bytes, Stream& stream) noexcept = 0;
     virtual DeviceMemory memory() = 0;
@@ -131,6 +133,5 @@ public:
     virtual std::shared_ptr<const Weight> make_weight(WeightLayout layout, DType dtype, DType compute, int64_t rows, int64_t columns,
                                                       RowSource& source) = 0;
 };
-
 
 }  // namespace warpsight

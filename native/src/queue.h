@@ -1,0 +1,112 @@
+// Execution: a device of this process has one executor thread; each JavaScript environment has two lanes on it, interactive and bulk.
+// Jobs of a lane run in order; between lanes the executor alternates after every step, so that a long batch does not hold up a short call.
+#pragma once
+
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "backend.h"
+#include "tensor.h"
+
+namespace warpsight {
+
+class Device;
+
+/// Queued work. The executor calls advance() until it returns true, then finish() once; both in the executor's thread (finish() in the waiting
+/// thread where the work left a fence).
+class Job {
+public:
+    virtual ~Job() = default;
+    /// Storages that must be settled before the job may start.
+    std::vector<std::shared_ptr<Storage>> inputs;
+    /// Runs one step; true when there is no more to run. Does not throw.
+    virtual bool advance(Lane& lane) = 0;
+    /// Set by advance(): waits until the device has done the work.
+    std::function<void()> fence;
+    /// Tells whoever waits. Also called (instead of advance) when the environment closes before the job has started.
+    virtual void finish() = 0;
+    virtual void cancel(const std::shared_ptr<const Failure>& why) = 0;
+};
+
+/// The memory that one lane's programs share for what lives only inside a run: as large as the largest need, not the sum.
+struct Arena {
+    std::byte* data = nullptr;
+    size_t bytes = 0;
+};
+
+class Lane {
+public:
+    Lane(std::shared_ptr<Device> device, bool interactive);
+    ~Lane();
+
+    Backend& backend() const;
+    Stream& stream() { return *stream_; }
+    bool interactive() const { return interactive_; }
+    const std::shared_ptr<Device>& device() const { return device_; }
+
+    void submit(std::unique_ptr<Job> job);
+    /// Cancels what has not started, waits for the step that runs, and takes no more jobs. What is submitted later is cancelled at once.
+    void close();
+
+    /// At least `bytes`, in the executor's thread. The address changes when it grows.
+    std::byte* arena(size_t bytes);
+
+private:
+    friend class Executor;
+    std::shared_ptr<Device> device_;
+    std::unique_ptr<Stream> stream_;
+    bool interactive_;
+    Arena arena_;
+    std::deque<std::unique_ptr<Job>> jobs_;  // guarded by the executor's mutex
+    bool started_ = false;                   // jobs_.front() has run its first step
+    bool running_ = false;                   // … is inside advance() now
+    bool closed_ = false;
+};
+
+/// Lives as long as the process: never joined, so that exit can't hang on it.
+class Executor {
+public:
+    Executor();
+    void attach(Lane& lane);
+    void detach(Lane& lane);
+    void submit(Lane& lane, std::unique_ptr<Job> job);
+    void close(Lane& lane);
+
+private:
+    void run();
+    void wait_for_fences();
+    Lane* next();  // the next lane that has a job which may run; the mutex is held
+    void complete(std::unique_ptr<Job> job);
+
+    std::mutex mutex_;
+    std::condition_variable work_, idle_;
+    std::vector<Lane*> lanes_;
+    size_t last_ = 0;  // index into lanes_ of the lane that ran last
+
+    std::mutex fence_mutex_;
+    std::condition_variable fence_work_;
+    std::deque<std::unique_ptr<Job>> fenced_;
+    bool waiter_started_ = false;
+};
+
+/// A device of this process, opened once.
+class Device : public std::enable_shared_from_this<Device> {
+public:
+    explicit Device(std::shared_ptr<Backend> backend) : backend_(std::move(backend)) {}
+    /// By name: "cpu", "cuda:0". Throws ERR_DEVICE with the reason.
+    static std::shared_ptr<Device> open(const std::string& name);
+
+    Backend& backend() { return *backend_; }
+    Executor& executor() { return *executor_; }
+
+private:
+    std::shared_ptr<Backend> backend_;
+    Executor* executor_ = new Executor;  // not destroyed: its threads run until the process ends
+};
+
+}  // namespace warpsight

@@ -1,0 +1,82 @@
+#include "weights.h"
+
+#include <atomic>
+#include <cstring>
+#include <exception>
+#include <mutex>
+#include <thread>
+#include <unordered_map>
+
+namespace warpsight {
+
+namespace {
+
+struct Entry {
+    std::mutex making;
+    std::weak_ptr<const Weight> weight;
+};
+
+struct Registry {
+    std::mutex mutex;
+    std::unordered_map<std::string, std::shared_ptr<Entry>> entries;
+};
+
+Registry& registry() {
+    static Registry& all = *new Registry;  // never destroyed: loader threads may outlive main()
+    return all;
+}
+
+}  // namespace
+
+std::shared_ptr<const Weight> shared_weight(const std::string& key, const std::function<std::shared_ptr<const Weight>()>& make) {
+    std::shared_ptr<Entry> entry;
+    {
+        std::lock_guard lock(registry().mutex);
+        auto& entries = registry().entries;
+        // Keys of weights that are gone are swept when the table has doubled since: the cost is spread over the insertions.
+        static size_t sweep_at = 1024;
+        if (entries.size() >= sweep_at) {
+            std::erase_if(entries, [](auto& item) { return item.second.use_count() == 1 && item.second->weight.expired(); });
+            sweep_at = std::max<size_t>(1024, 2 * entries.size());
+        }
+        std::shared_ptr<Entry>& slot = entries[key];
+        if (!slot) slot = std::make_shared<Entry>();
+        entry = slot;
+    }
+    std::lock_guard lock(entry->making);
+    std::shared_ptr<const Weight> weight = entry->weight.lock();
+    if (!weight) {
+        weight = make();
+        entry->weight = weight;
+    }
+    return weight;
+}
+
+std::vector<std::shared_ptr<const Weight>> load_all(size_t count, const std::function<std::shared_ptr<const Weight>(size_t)>& make) {
+    constexpr size_t kLoaders = 2;
+    std::vector<std::shared_ptr<const Weight>> weights(count);
+    std::atomic<size_t> next{0};
+    std::exception_ptr failure;
+    std::mutex failure_mutex;
+    auto work = [&] {
+        try {
+            for (size_t i; (i = next++) < count;) weights[i] = make(i);
+        } catch (...) {
+            next = count;
+            std::lock_guard lock(failure_mutex);
+            if (!failure) failure = std::current_exception();
+        }
+    };
+    std::vector<std::thread> helpers;
+    for (size_t i = 1; i < kLoaders && i < count; ++i) helpers.emplace_back(work);
+    work();
+    for (std::thread& helper : helpers) helper.join();
+    if (failure) std::rethrow_exception(failure);
+    return weights;
+}
+
+void MemoryRows::read_rows(int64_t row, int64_t count, void* destination) {
+    std::memcpy(destination, data_ + size_t(row) * row_bytes_, size_t(count) * row_bytes_);
+}
+
+}  // namespace warpsight
