@@ -1,0 +1,357 @@
+import { open } from 'node:fs/promises';
+import { join } from 'node:path';
+import { abortError, WarpsightError } from '../errors';
+import { type ImageInput, takeImage } from './image-input';
+import { kDecodeSlots } from './image-slots';
+import { type DecodeOptions, decodeTaken, expandToSquare, type Rgb, type RgbImage } from './image-source';
+import {
+  joinPlan,
+  kFilterNames,
+  normalisationTable,
+  type PlacedImage,
+  type Placement,
+  placeImage,
+  type ResampleFilter,
+  type ResizePlan,
+} from './resample';
+
+type Triple = readonly [number, number, number];
+
+export interface Size {
+  readonly height: number;
+  readonly width: number;
+}
+
+/** What a preprocessor_config.json says, with its class's defaults filled in. In order: pad, resize, crop, rescale, normalise. */
+export interface ImageProcessorSpec {
+  /** LLaVA's expand2square: the picture is centred on a square of this colour first. */
+  readonly padToSquare: Rgb | undefined;
+  /** Shorter edge to a length, the longer one in proportion (cut to an integer); or straight to a size. */
+  readonly resize: { readonly kind: 'shortestEdge'; readonly edge: number } | ({ readonly kind: 'exact' } & Size) | undefined;
+  readonly filter: ResampleFilter;
+  /** Cut from the centre, or padded with zeros (black before normalising) where the picture is smaller. */
+  readonly crop: Size | undefined;
+  /** 1 where the config turns rescaling off. */
+  readonly rescaleFactor: number;
+  /** 0 and 1 where the config turns normalising off. */
+  readonly mean: Triple;
+  readonly std: Triple;
+}
+
+interface ClassDefaults {
+  /** How an integer `size` is meant, and the size where none is given. */
+  readonly size: { readonly shortestEdge: number } | { readonly square: number };
+  readonly crop: number | undefined;
+  readonly filter: ResampleFilter;
+  readonly mean: Triple;
+  readonly std: Triple;
+  readonly padsToSquare: boolean;
+}
+
+const kClipMean: Triple = [0.48145466, 0.4578275, 0.40821073];
+const kClipStd: Triple = [0.26862954, 0.26130258, 0.27577711];
+const kHalf: Triple = [0.5, 0.5, 0.5];
+
+const kClip: ClassDefaults = {
+  size: { shortestEdge: 224 },
+  crop: 224,
+  filter: 'bicubic',
+  mean: kClipMean,
+  std: kClipStd,
+  padsToSquare: false,
+};
+
+/** source: the constructors of transformers' image processors of these names */
+const kClasses: ReadonlyMap<string, ClassDefaults> = new Map([
+  ['CLIP', kClip],
+  ['Llava', { ...kClip, padsToSquare: true }],
+  ['Siglip', { ...kClip, size: { square: 224 }, crop: undefined, mean: kHalf, std: kHalf }],
+  ['Blip', { ...kClip, size: { square: 384 }, crop: undefined }],
+  ['ViT', { ...kClip, size: { square: 224 }, crop: undefined, filter: 'bilinear', mean: kHalf, std: kHalf }],
+]);
+
+/** Longest edge that a config may ask for: 4096 x 4096 x 3 float32 are 201 MB. */
+const kMaxEdge = 4096;
+
+/**
+ * Reads the content of a preprocessor_config.json. A field that is missing or null takes the default of the class that
+ * `image_processor_type` (or, in old files, `feature_extractor_type`) names; CLIP's, where neither is there.
+ *
+ * @throws {WarpsightError} ERR_CONFIG naming the field, what it is and what it may be
+ */
+export function parseImageProcessorConfig(json: unknown): ImageProcessorSpec {
+  const config = record('the config', json);
+  const defaults = classDefaults(config);
+
+  const doResize = flag(config, 'do_resize', true);
+  const doCrop = flag(config, 'do_center_crop', defaults.crop !== undefined);
+  const doRescale = flag(config, 'do_rescale', true);
+  const doNormalize = flag(config, 'do_normalize', true);
+  flag(config, 'do_convert_rgb', true); // checked, and without effect: pictures are RGB here
+
+  const size = parseSize(config, defaults);
+  const crop = parseCrop(config, defaults);
+  const filter = parseFilter(config, defaults);
+  const rescaleFactor = number(config, 'rescale_factor', 1 / 255);
+  if (rescaleFactor <= 0) throw configError('rescale_factor', 'must be more than 0', rescaleFactor);
+  const mean = triple(config, 'image_mean', defaults.mean);
+  const std = triple(config, 'image_std', defaults.std);
+  if (std.some((value) => value <= 0)) throw configError('image_std', 'must be more than 0', config.image_std);
+  if (doCrop && crop === undefined) throw configError('crop_size', 'is needed where do_center_crop is true', undefined);
+
+  return {
+    padToSquare: defaults.padsToSquare && flag(config, 'do_pad', false) ? meanColour(mean) : undefined,
+    resize: doResize ? size : undefined,
+    filter,
+    crop: doCrop ? crop : undefined,
+    rescaleFactor: doRescale ? rescaleFactor : 1,
+    mean: doNormalize ? mean : [0, 0, 0],
+    std: doNormalize ? std : [1, 1, 1],
+  };
+}
+
+/** The integer colour of LLaVA's padding: the mean in 8 bits, cut. */
+function meanColour(mean: Triple): Rgb {
+  const byte = (value: number) => Math.min(255, Math.max(0, Math.trunc(value * 255)));
+  return [byte(mean[0]), byte(mean[1]), byte(mean[2])];
+}
+
+function classDefaults(config: Readonly<Record<string, unknown>>): ClassDefaults {
+  const name = config.image_processor_type ?? config.feature_extractor_type;
+  if (name === undefined || name === null) return kClip;
+  const stem = typeof name === 'string' ? /^(\w+?)(ImageProcessor(Fast|Pil)?|FeatureExtractor)$/.exec(name)?.[1] : undefined;
+  const defaults = stem === undefined ? undefined : kClasses.get(stem);
+  if (defaults !== undefined) return defaults;
+  const known = [...kClasses.keys()].map((known) => `${known}ImageProcessor`).join(', ');
+  throw configError('image_processor_type', `must be one of ${known}`, name);
+}
+
+function parseSize(
+  config: Readonly<Record<string, unknown>>,
+  defaults: ClassDefaults,
+): NonNullable<ImageProcessorSpec['resize']> {
+  const value = config.size;
+  const edgeOnly = 'shortestEdge' in defaults.size;
+  if (value === undefined || value === null) {
+    if ('shortestEdge' in defaults.size) return { kind: 'shortestEdge', edge: defaults.size.shortestEdge };
+    return { kind: 'exact', height: defaults.size.square, width: defaults.size.square };
+  }
+  if (typeof value === 'number') {
+    const length = edge('size', value);
+    return edgeOnly ? { kind: 'shortestEdge', edge: length } : { kind: 'exact', height: length, width: length };
+  }
+  const exact = heightAndWidth('size', value);
+  if (exact !== undefined) return { kind: 'exact', ...exact };
+  const sizes = record('size', value);
+  if ('shortest_edge' in sizes) return { kind: 'shortestEdge', edge: edge('size.shortest_edge', sizes.shortest_edge) };
+  throw configError('size', 'must be an integer, { shortest_edge } or { height, width }', value);
+}
+
+function parseCrop(config: Readonly<Record<string, unknown>>, defaults: ClassDefaults): Size | undefined {
+  const value = config.crop_size ?? defaults.crop;
+  if (value === undefined) return undefined;
+  if (typeof value === 'number') {
+    const length = edge('crop_size', value);
+    return { height: length, width: length };
+  }
+  const size = heightAndWidth('crop_size', value);
+  if (size === undefined) throw configError('crop_size', 'must be an integer or { height, width }', value);
+  return size;
+}
+
+/** { height, width } or [height, width]; undefined for anything else. */
+function heightAndWidth(name: string, value: unknown): Size | undefined {
+  if (Array.isArray(value)) {
+    const [height, width]: unknown[] = value;
+    if (value.length !== 2) throw configError(name, 'as a list must be [height, width]', value);
+    return { height: edge(`${name}[0]`, height), width: edge(`${name}[1]`, width) };
+  }
+  const sizes = record(name, value);
+  if (!('height' in sizes && 'width' in sizes)) return undefined;
+  return { height: edge(`${name}.height`, sizes.height), width: edge(`${name}.width`, sizes.width) };
+}
+
+function parseFilter(config: Readonly<Record<string, unknown>>, defaults: ClassDefaults): ResampleFilter {
+  const code = config.resample ?? kFilterNames.indexOf(defaults.filter);
+  const filter = typeof code === 'number' ? kFilterNames[code] : undefined;
+  if (filter !== undefined) return filter;
+  const codes = kFilterNames.map((name, i) => `${i} (${name})`).join(', ');
+  throw configError('resample', `must be one of PIL's codes: ${codes}`, code);
+}
+
+function edge(name: string, value: unknown): number {
+  if (typeof value === 'number' && Number.isInteger(value) && value >= 1 && value <= kMaxEdge) return value;
+  throw configError(name, `must be an integer from 1 to ${kMaxEdge}`, value);
+}
+
+function flag(config: Readonly<Record<string, unknown>>, name: string, fallback: boolean): boolean {
+  const value = config[name] ?? fallback;
+  if (typeof value === 'boolean') return value;
+  throw configError(name, 'must be true or false', value);
+}
+
+function number(config: Readonly<Record<string, unknown>>, name: string, fallback: number): number {
+  const value = config[name] ?? fallback;
+  if (typeof value === 'number' && Number.isFinite(value)) return value;
+  throw configError(name, 'must be a finite number', value);
+}
+
+function triple(config: Readonly<Record<string, unknown>>, name: string, fallback: Triple): Triple {
+  const value: unknown = config[name] ?? fallback;
+  const values: unknown[] = Array.isArray(value) ? value : [value, value, value];
+  const [r, g, b] = values;
+  const finite = (x: unknown): x is number => typeof x === 'number' && Number.isFinite(x);
+  if (values.length === 3 && finite(r) && finite(g) && finite(b)) return [r, g, b];
+  throw configError(name, 'must be three finite numbers, or one for all channels', value);
+}
+
+function record(name: string, value: unknown): Readonly<Record<string, unknown>> {
+  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return { ...value };
+  throw configError(name, 'must be an object', value);
+}
+
+function configError(name: string, rule: string, value: unknown): WarpsightError {
+  const given = typeof value === 'number' || value === undefined ? String(value) : JSON.stringify(value);
+  const shown = given === undefined ? typeof value : given.length > 100 ? `${given.slice(0, 100)}…` : given;
+  return new WarpsightError('ERR_CONFIG', `image processor: ${name} ${rule}: got ${shown}`);
+}
+
+/** Where a picture of this size goes: HF's rules for resizing and for the centre crop. */
+export function placementOf(spec: ImageProcessorSpec, source: Size): Placement {
+  const resized = resizedSize(spec, source);
+  const out = spec.crop ?? resized;
+  return { resizedHeight: resized.height, resizedWidth: resized.width, height: out.height, width: out.width };
+}
+
+function resizedSize({ resize }: ImageProcessorSpec, { height, width }: Size): Size {
+  if (resize === undefined) return { height, width };
+  if (resize.kind === 'exact') return { height: resize.height, width: resize.width };
+  const { edge } = resize;
+  const longer = (long: number, short: number) => Math.trunc((edge * long) / short);
+  return width <= height ? { width: edge, height: longer(height, width) } : { width: longer(width, height), height: edge };
+}
+
+/**
+ * Plans the resizing of decoded pictures.
+ *
+ * @throws {WarpsightError} ERR_IMAGE if they come out in different sizes, or there is none and the config fixes no size
+ */
+export function planResize(images: readonly RgbImage[], spec: ImageProcessorSpec): ResizePlan {
+  return joinPlaced(
+    images.map((image) => placeDecoded(image, spec)),
+    spec,
+  );
+}
+
+/** How a batch is decoded: the options of `decodeImage`. */
+export type PrepareOptions = DecodeOptions;
+
+/** Decoded bytes after which `plans` begins the next plan. */
+const kPlanBytes = 256 << 20;
+
+/** Hugging Face's image processor: pictures in, the model's pixels out. */
+export class ImageProcessor {
+  readonly spec: ImageProcessorSpec;
+  /** [3, 256] float32: what an 8-bit sample of each channel becomes. */
+  readonly lut: Float32Array;
+
+  /** @param config the content of a preprocessor_config.json @throws {WarpsightError} ERR_CONFIG */
+  constructor(config: unknown) {
+    this.spec = parseImageProcessorConfig(config);
+    this.lut = normalisationTable(this.spec.rescaleFactor, this.spec.mean, this.spec.std);
+  }
+
+  /**
+   * Reads preprocessor_config.json of a checkpoint folder, or `image_processor` of its processor_config.json.
+   *
+   * @throws {WarpsightError} ERR_CHECKPOINT if there is neither, ERR_CONFIG if it doesn't say what to do
+   */
+  static async fromPretrained(folder: string): Promise<ImageProcessor> {
+    const own = await readJson(join(folder, 'preprocessor_config.json'));
+    if (own !== undefined) return new ImageProcessor(own);
+    const joint = await readJson(join(folder, 'processor_config.json'));
+    if (typeof joint === 'object' && joint !== null && 'image_processor' in joint)
+      return new ImageProcessor(joint.image_processor);
+    throw new WarpsightError('ERR_CHECKPOINT', `checkpoint ${JSON.stringify(folder)}: there is no preprocessor_config.json`);
+  }
+
+  /**
+   * Decodes pictures and plans their resizing, as one plan.
+   *
+   * @throws {WarpsightError} ERR_IMAGE for the first picture that cannot be decoded, or 2 GiB and more of decoded bytes; ERR_ABORTED
+   */
+  async prepare(inputs: readonly ImageInput[], options: PrepareOptions = {}): Promise<ResizePlan> {
+    if (options.signal?.aborted) throw abortError(options.signal);
+    const taken = inputs.map(takeImage);
+    const placed = await Promise.all(taken.map((image) => this.#decode(image, options)));
+    return joinPlaced(placed, this.spec);
+  }
+
+  /**
+   * The same as plans of at most 256 MiB of decoded bytes each (one picture may have more), in order: what holds memory bounded when many
+   * photographs are passed at once. The inputs are taken over at the first call; a few pictures are decoded ahead.
+   */
+  async *plans(inputs: readonly ImageInput[], options: PrepareOptions = {}): AsyncGenerator<ResizePlan, void, void> {
+    if (options.signal?.aborted) throw abortError(options.signal);
+    const taken = inputs.map(takeImage);
+    const ahead: Promise<PlacedImage>[] = [];
+    let next = 0;
+    let group: PlacedImage[] = [];
+    let bytes = 0;
+    for (let i = 0; i < taken.length; i++) {
+      for (; next < taken.length && next <= i + kDecodeSlots; next++) {
+        const decoding = this.#decode(taken[next]!, options);
+        decoding.catch(() => undefined); // seen when its turn comes, or never, if the caller stops before
+        ahead.push(decoding);
+      }
+      const image = await ahead.shift()!;
+      if (group.length > 0 && bytes + image.data.length > kPlanBytes) {
+        yield joinPlaced(group, this.spec);
+        group = [];
+        bytes = 0;
+      }
+      group.push(image);
+      bytes += image.data.length;
+    }
+    if (group.length > 0) yield joinPlaced(group, this.spec);
+  }
+
+  async #decode(taken: ReturnType<typeof takeImage>, options: PrepareOptions): Promise<PlacedImage> {
+    const image = await decodeTaken(taken, options);
+    const { padToSquare } = this.spec;
+    const padded = padToSquare === undefined ? image : await expandToSquare(image, padToSquare, options.limitInputPixels);
+    return placeDecoded(padded, this.spec); // here, so that a batch's tables are not all computed in one turn of the event loop
+  }
+}
+
+function placeDecoded(image: RgbImage, spec: ImageProcessorSpec): PlacedImage {
+  return placeImage(image, placementOf(spec, image), spec.filter);
+}
+
+function joinPlaced(images: readonly PlacedImage[], spec: ImageProcessorSpec): ResizePlan {
+  const fixed = spec.crop ?? (spec.resize?.kind === 'exact' ? spec.resize : undefined);
+  const size = fixed ?? images[0];
+  if (size === undefined) throw new WarpsightError('ERR_IMAGE', 'without any picture there is no size: pass at least one');
+  return joinPlan(images, size.height, size.width);
+}
+
+/** A JSON file of at most 1 MiB; undefined where there is none. */
+async function readJson(path: string): Promise<unknown> {
+  const file = await open(path).catch((cause: unknown) => {
+    if (typeof cause === 'object' && cause !== null && 'code' in cause && (cause.code === 'ENOENT' || cause.code === 'ENOTDIR'))
+      return;
+    throw new WarpsightError('ERR_CHECKPOINT', `${JSON.stringify(path)} cannot be read`, { cause });
+  });
+  if (file === undefined) return undefined;
+  try {
+    const { size } = await file.stat();
+    if (size > 1 << 20)
+      throw new WarpsightError('ERR_CONFIG', `${JSON.stringify(path)} has ${size} bytes: at most 1 MiB is read`);
+    return JSON.parse(await file.readFile('utf8'));
+  } catch (cause) {
+    if (cause instanceof WarpsightError) throw cause;
+    throw new WarpsightError('ERR_CONFIG', `${JSON.stringify(path)} is not JSON`, { cause });
+  } finally {
+    await file.close();
+  }
+}
