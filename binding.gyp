@@ -1,5 +1,5 @@
 # The addon for node-gyp; CMakeLists.txt builds the same from the same native/sources.json and says why each flag is there.
-# scripts/addon.mjs passes cuda, nvcc, toolkit and gencode. gyp knows no flags per file, so each instruction set is a static library.
+# scripts/addon.mjs passes cuda, nvcc, toolkit and gencode. gyp knows no flags per file: each instruction set is a static library.
 {
   'variables': {
     'cuda%': '0',
@@ -62,7 +62,7 @@
             'message': 'nvcc <(RULE_INPUT_PATH)',
           }],
           'conditions': [
-            ['OS=="linux"', { 'libraries': ['<!(node -p "require(\'fs\').realpathSync(\'<(toolkit)/lib64/libcudart_static.a\')")', '-lrt'] }],
+            ['OS=="linux"', { 'libraries': ['<(toolkit)/lib64/libcudart_static.a', '-lrt'] }],
             ['OS=="win"', { 'libraries': ['<(toolkit)/lib/x64/cudart_static.lib'] }],
           ],
         }],

@@ -2,7 +2,7 @@
 import { existsSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { root, run } from './process.mjs';
+import { fail, root, run } from './process.mjs';
 
 const tsc = join(root, 'node_modules', 'typescript', 'bin', 'tsc');
 
@@ -10,6 +10,12 @@ const tsc = join(root, 'node_modules', 'typescript', 'bin', 'tsc');
 export function compile(project, { mayFail = false } = {}) {
   for (const folder of ['lib', 'test', 'bench']) prune(folder);
   return run(process.execPath, [tsc, '-p', project], { mayFail });
+}
+
+/** Compiles, or on a machine without the compiler (a bare GPU machine that was given dist/) takes dist/ as it is. */
+export function compileIfPossible(project) {
+  if (existsSync(tsc)) compile(project);
+  else if (!existsSync(join(root, 'dist', 'test'))) fail('neither the TypeScript compiler nor dist/ is here: npm ci');
 }
 
 function prune(folder) {

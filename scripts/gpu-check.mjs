@@ -1,0 +1,130 @@
+// npm run gpu:check: on a machine with a GPU, builds for it and runs the CUDA tests, compute-sanitizer and the benchmarks, in less
+// than ten minutes. Each stage has a limit; one that fails or runs out of time doesn't keep the others from running. Logs and tables
+// are left in bench/results/<gpu>-<date>/, or in $OUT: summary.md, build.log, test-cuda.log, sanitizer.log, bench.log and what the
+// benchmarks write there ($OUT is theirs, too).
+import { spawn } from 'node:child_process';
+import { createWriteStream, existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { capture, fail, root } from './process.mjs';
+import { findCuda, gpus, which } from './toolchain.mjs';
+
+const totalMs = 570_000;
+const started = Date.now();
+
+const [gpu] = gpus();
+if (gpu === undefined)
+  fail('gpu:check needs an NVIDIA GPU and its driver: nvidia-smi shows none here. Without one: npm run test:cuda');
+const cuda = findCuda();
+if (cuda === undefined) fail('gpu:check needs nvcc (CUDA_HOME, PATH or /usr/local/cuda)');
+
+const date = new Date().toISOString().slice(0, 16).replace(/[-:]/g, '').replace('T', '-');
+const name = gpu.name.toLowerCase().replace(/[^a-z0-9]+/g, '-');
+const out = resolve(root, process.env.OUT ?? join('bench', 'results', `${name}-${date}`));
+mkdirSync(out, { recursive: true });
+
+const environment = { ...process.env, WARPSIGHT_CUDA: '1', WARPSIGHT_REQUIRE_CUDA: '1', OUT: out };
+const rows = [];
+
+/** Runs one command with a limit of seconds; its output goes to a log and, the last lines, to the screen. */
+async function stage(title, log, command, limitS, env = {}) {
+  const limitMs = Math.min(limitS * 1000, totalMs - (Date.now() - started));
+  if (limitMs < 3000) return rows.push({ title, verdict: 'no time left', seconds: 0, log });
+  process.stdout.write(`${title} … `);
+  const begun = Date.now();
+  const file = createWriteStream(join(out, log), { flags: 'a' });
+  file.write(`\n$ ${command.join(' ')}\n`);
+  let text = '';
+  const child = spawn(command[0], command.slice(1), { cwd: root, env: { ...environment, ...env }, detached: true });
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.on('data', (data) => {
+      file.write(data);
+      text += data;
+    });
+  }
+  let late = false;
+  const timer = setTimeout(() => {
+    late = true;
+    process.kill(-child.pid, 'SIGKILL'); // its whole group: compute-sanitizer and nvcc have children
+  }, limitMs);
+  const code = await new Promise((done) => {
+    child.on('error', (error) => {
+      text += error.message;
+      done(127);
+    });
+    child.on('close', (status) => done(status ?? 128));
+  });
+  clearTimeout(timer);
+  file.end();
+  const seconds = (Date.now() - begun) / 1000;
+  const counts =
+    /^(\d+ passed, \d+ failed.*)$/m.exec(text)?.[1] ??
+    mochaCounts(text) ??
+    /ERROR SUMMARY: .*|RACECHECK SUMMARY: .*/.exec(text)?.[0];
+  const verdict = late ? `out of time after ${Math.round(limitMs / 1000)} s` : code === 0 ? 'ok' : `exit code ${code}`;
+  rows.push({ title, verdict, seconds, counts: counts ?? '', log });
+  console.log(`${verdict} (${seconds.toFixed(1)} s) ${counts ?? ''}`);
+  if (verdict !== 'ok') console.log(text.trimEnd().split('\n').slice(-25).join('\n').replace(/^/gm, '    '));
+  return undefined;
+}
+
+function mochaCounts(text) {
+  const passing = /^\s*(\d+) passing/m.exec(text)?.[1];
+  return passing === undefined ? undefined : `${passing} passed, ${/^\s*(\d+) failing/m.exec(text)?.[1] ?? 0} failed`;
+}
+
+const node = process.execPath;
+console.log(`${gpu.name} (${gpu.capability}), CUDA ${cuda.version}, results in ${out}`);
+await stage('build', 'build.log', [node, 'scripts/build.mjs', '--addon'], 240);
+const addon = join(root, 'build', 'Release', 'warpsight.node');
+if (existsSync(addon)) {
+  await stage('test:cuda', 'test-cuda.log', [node, 'scripts/test-cuda.mjs'], 180);
+  await sanitize();
+  await bench();
+}
+writeSummary();
+process.exitCode = rows.every(({ verdict }) => verdict === 'ok') ? 0 : 1;
+
+/** The operations' tests, which are small, under each tool; a finding is exit code 9. */
+async function sanitize() {
+  const sanitizer = which('compute-sanitizer') ?? join(cuda.toolkit, 'bin', 'compute-sanitizer');
+  if (!existsSync(sanitizer))
+    return rows.push({ title: 'compute-sanitizer', verdict: 'not installed with this toolkit', seconds: 0, log: '' });
+  const specs = filesIn('dist/test/cuda', (file) => file.endsWith('.test.js') && !file.endsWith('.wide.test.js'));
+  const mocha = [node, 'node_modules/mocha/bin/mocha.js', '--no-config', '--timeout', '600000', ...specs];
+  for (const tool of ['memcheck', 'racecheck', 'initcheck', 'synccheck']) {
+    const options = ['--tool', tool, '--error-exitcode', '9', '--target-processes', 'all'];
+    await stage(`compute-sanitizer ${tool}`, 'sanitizer.log', [sanitizer, ...options, ...mocha], 60, { WARPSIGHT_ADDON: addon });
+  }
+  return undefined;
+}
+
+async function bench() {
+  const files = filesIn('dist/bench', (file) => /(^|\/)cuda-[^/]*\.js$/.test(file));
+  for (const file of files) await stage(file.replace('dist/', ''), 'bench.log', [node, file], 60, { WARPSIGHT_ADDON: addon });
+  if (files.length === 0) rows.push({ title: 'bench', verdict: 'dist/bench holds no cuda-*.js', seconds: 0, log: '' });
+}
+
+function filesIn(folder, wanted) {
+  if (!existsSync(join(root, folder))) return [];
+  const names = readdirSync(join(root, folder), { recursive: true }).map((file) => `${folder}/${file.replaceAll('\\', '/')}`);
+  return names.filter(wanted).sort();
+}
+
+function writeSummary() {
+  const driver = capture('nvidia-smi', ['--query-gpu=driver_version', '--format=csv,noheader']).stdout.trim().split('\n')[0];
+  const commit = capture('git', ['describe', '--always', '--dirty']).stdout.trim() || 'unknown';
+  const table = rows.map(
+    ({ title, verdict, seconds, counts, log }) => `| ${title} | ${verdict} | ${seconds.toFixed(1)} | ${counts ?? ''} | ${log} |`,
+  );
+  const text = `# gpu:check on ${gpu.name}
+
+compute capability ${gpu.capability}, driver ${driver}, CUDA ${cuda.version}, Node ${process.version}, commit ${commit}, ${date} UTC;
+${((Date.now() - started) / 1000).toFixed(0)} s in total; command: npm run gpu:check
+
+| stage | verdict | seconds | counts | log |
+| --- | --- | --- | --- | --- |
+${table.join('\n')}
+`;
+  writeFileSync(join(out, 'summary.md'), text);
+  console.log(`\n${text}`);
+}

@@ -1,0 +1,51 @@
+// npm run test:cuda: test/cuda/ on the GPU where there is one, otherwise on gpusim with its memory, race and initialisation checkers.
+// Tests named *.wide.test.ts (whole models) run without the checkers that cost time. Nothing may be skipped on either.
+// Arguments are spec files (test/cuda/x.test.ts) or options of mocha.
+import { readdirSync } from 'node:fs';
+import { join, relative, resolve } from 'node:path';
+import { buildWithCmake } from './addon.mjs';
+import { buildForGpusim } from './build-gpusim.mjs';
+import { requireDependencies } from './install.mjs';
+import { mocha, report } from './mocha.mjs';
+import { fail, root } from './process.mjs';
+import { cudaWanted, gpus, requirePrerequisites } from './toolchain.mjs';
+import { compileIfPossible } from './typescript.mjs';
+
+requirePrerequisites();
+requireDependencies();
+compileIfPossible('tsconfig.json');
+
+const onGpu = gpus().length > 0;
+process.env.WARPSIGHT_CUDA = '1';
+const addon = onGpu ? buildWithCmake({ folder: 'build', cuda: cudaWanted() }) : buildForGpusim();
+const checkers = onGpu ? {} : { GPUSIM_INITCHECK: '1', GPUSIM_RACECHECK: '1' };
+
+const args = process.argv.slice(2);
+const named = args.filter((arg) => arg.endsWith('.ts')).map((arg) => relative(root, resolve(arg)));
+const options = args.filter((arg) => !arg.endsWith('.ts'));
+const specs = (named.length > 0 ? named : testsIn('test/cuda')).map((file) => join('dist', file).replace(/\.ts$/, '.js'));
+if (specs.length === 0) fail('test/cuda holds no tests');
+
+const runs = [];
+for (const wide of [false, true]) {
+  const files = specs.filter((file) => file.endsWith('.wide.test.js') === wide);
+  if (files.length === 0) continue;
+  console.log(`\n${onGpu ? gpus()[0].name : 'gpusim'}: ${wide ? 'whole models' : 'operations'}, ${files.length} files`);
+  const env = { WARPSIGHT_ADDON: addon, WARPSIGHT_REQUIRE_CUDA: '1', ...(wide ? {} : checkers) };
+  const fixed = [
+    '--no-config',
+    '--forbid-pending',
+    '--forbid-only',
+    '--timeout',
+    '600000',
+    '--node-option',
+    'enable-source-maps',
+  ];
+  runs.push(await mocha([...fixed, ...options, ...files], { env }));
+}
+report(runs);
+
+function testsIn(folder) {
+  const names = readdirSync(join(root, folder), { recursive: true }).filter((name) => name.endsWith('.test.ts'));
+  return names.map((name) => join(folder, name)).sort();
+}
