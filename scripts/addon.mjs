@@ -78,7 +78,9 @@ export function buildWithGyp({ folder, cuda }) {
   const defines = Object.entries(options).map(([name, value]) => `-D${name}=${value}`);
   const headers = nodeHeaders();
   const gyp = (...args) => [nodeGyp, ...args, '-C', place, '--loglevel', 'warn', ...(headers ? ['--nodedir', headers] : [])];
-  configureOnce(join(place, 'build'), { gyp: options }, () => {
+  // make would run gyp again when these change, with paths that don't fit a folder of links
+  const inputs = ['binding.gyp', 'native/sources.json'].map((file) => readFileSync(join(root, file), 'utf8'));
+  configureOnce(join(place, 'build'), { gyp: options, inputs }, () => {
     run(process.execPath, [...gyp('configure'), '--', ...defines]);
   });
   run(process.execPath, gyp('build', '-j', jobs));
