@@ -1,0 +1,12 @@
+/** The types of elements. 16-bit floats are storage and arithmetic of CUDA devices; `read()` widens them to float32. */
+export type DType = 'float32' | 'float16' | 'bfloat16' | 'int32' | 'uint8';
+
+/** The types that activations may have. */
+export type Float = 'float32' | 'float16' | 'bfloat16';
+
+/** What `read()` gives for each. */
+export type ArrayOf<D extends DType> = D extends 'int32' ? Int32Array : D extends 'uint8' ? Uint8Array : Float32Array;
+
+export function isFloat(dtype: DType): dtype is Float {
+  return dtype === 'float32' || dtype === 'float16' || dtype === 'bfloat16';
+}
