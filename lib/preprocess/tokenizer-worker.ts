@@ -1,0 +1,61 @@
+// The worker thread that reads tokenizers and encodes batches, so that neither holds the thread of its user.
+import { parentPort } from 'node:worker_threads';
+import { WarpsightError } from '../errors';
+import { TokenizerEngine } from './tokenizer-engine';
+import { readTokenizer } from './tokenizer-files';
+import type { EncodeReply, Reply, Request } from './tokenizer-messages';
+
+const engines = new Map<number, TokenizerEngine>();
+
+parentPort?.on('message', async (request: Request) => {
+  try {
+    const reply = await answer(request);
+    if (reply?.kind === 'encoded') {
+      parentPort?.postMessage(reply, [reply.ids.buffer, reply.ends.buffer, reply.truncated.buffer]);
+    } else if (reply !== undefined) {
+      parentPort?.postMessage(reply);
+    }
+  } catch (error) {
+    const known = error instanceof WarpsightError;
+    const reply: Reply = {
+      request: request.request,
+      kind: 'error',
+      code: known ? error.code : 'ERR_TOKENIZER',
+      message: known ? error.message : `tokenizer: ${String(error)}`,
+    };
+    parentPort?.postMessage(reply);
+  }
+});
+
+async function answer(request: Request): Promise<Reply | undefined> {
+  switch (request.kind) {
+    case 'load': {
+      const tables = await readTokenizer(request.folder);
+      const { frameLength } = new TokenizerEngine(tables); // what the library doesn't know fails here
+      return { request: request.request, kind: 'loaded', tables, frameLength };
+    }
+    case 'encode': {
+      if (request.tables !== undefined) engines.set(request.tokenizer, new TokenizerEngine(request.tables));
+      const engine = engines.get(request.tokenizer);
+      if (engine === undefined) throw new Error(`number ${request.tokenizer} has never been sent`);
+      return encodeAll(engine, request.texts, request.maxLength, request.request);
+    }
+    case 'release':
+      engines.delete(request.tokenizer);
+      return undefined;
+  }
+}
+
+function encodeAll(engine: TokenizerEngine, texts: readonly string[], maxLength: number, request: number): EncodeReply {
+  const encodings = texts.map((text) => engine.encode(text, maxLength));
+  const ends = new Int32Array(texts.length + 1);
+  encodings.forEach(({ ids }, i) => {
+    ends[i + 1] = ends[i]! + ids.length;
+  });
+  const ids = new Int32Array(ends[texts.length]!);
+  encodings.forEach((encoding, i) => {
+    ids.set(encoding.ids, ends[i]);
+  });
+  const truncated = Uint8Array.from(encodings, (encoding) => (encoding.truncated ? 1 : 0));
+  return { request, kind: 'encoded', ids, ends, truncated };
+}
