@@ -1,5 +1,5 @@
 // What this machine can build with: the one place that looks for a compiler, CMake, node-gyp, nvcc and a GPU.
-import { existsSync, realpathSync } from 'node:fs';
+import { cpSync, existsSync, realpathSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { delimiter, dirname, join, resolve } from 'node:path';
 import { capture, fail, root } from './process.mjs';
@@ -113,10 +113,21 @@ function npmsNodeGyp() {
   return existsSync(script) ? script : undefined;
 }
 
-/** The folder with include/node/common.gypi beside this node, so that node-gyp needs no download; undefined where there is none. */
+/**
+ * A folder with include/node for node-gyp, so that it downloads nothing: that of this node, or one made from node-api-headers, which
+ * hold all that Node-API needs. Undefined on Windows, which needs node.lib as well: there node-gyp downloads.
+ */
 export function nodeHeaders() {
   const prefix = resolve(dirname(realpathSync(process.execPath)), '..');
-  return existsSync(join(prefix, 'include', 'node', 'common.gypi')) ? prefix : undefined;
+  if (existsSync(join(prefix, 'include', 'node', 'common.gypi'))) return prefix;
+  if (windows) return undefined;
+  const made = join(root, 'build-headers');
+  const folder = join(made, 'include', 'node');
+  cpSync(require('node-api-headers').include_dir, folder, { recursive: true });
+  const settings = { default_configuration: 'Release', configurations: { Release: {}, Debug: {} } };
+  writeFileSync(join(folder, 'common.gypi'), JSON.stringify({ target_defaults: settings }));
+  writeFileSync(join(folder, 'config.gypi'), JSON.stringify(process.config));
+  return made;
 }
 
 /** What is missing on this machine for a build, checked before anything starts; ends the process with the packages to install. */
