@@ -36,9 +36,13 @@ export interface RawSize {
 /** Longest side of a picture, in pixels: what JPEG and GIF can say, and what keeps a resampling table under 2 MB. */
 export const kMaxSide = 65_535;
 
-/** Bytes of the caller's that are copied per turn of the event loop, so that a large buffer doesn't hold it up: about 1 ms. */
-const kCopyPerTurn = 2 << 20;
+/** Bytes of the caller's that are copied per turn of the event loop: fresh memory can cost 4 ms a megabyte where page faults are slow. */
+const kCopyPerTurn = 512 << 10;
 let copiedThisTurn = 0;
+
+/** Memory of earlier copies, at most this many bytes, used again: its pages are there already. */
+const kSpareBytes = 16 << 20;
+const spares: Buffer[] = [];
 
 export function imageError(label: string, what: string, cause?: unknown): WarpsightError {
   return new WarpsightError('ERR_IMAGE', `${label}: ${what}`, cause === undefined ? undefined : { cause });
@@ -69,7 +73,7 @@ export function isPixelTensor(input: unknown): input is PixelTensor {
 }
 
 /**
- * Takes an input over from the caller: parses what it is and starts copying its bytes, of which the first 2 MiB of one turn of the
+ * Takes an input over from the caller: parses what it is and starts copying its bytes, of which the first 512 KiB of one turn of the
  * event loop are copied before this returns and the rest within the next turns. A buffer that is changed later than that is not seen;
  * one that is transferred meanwhile is an error, never a fault.
  *
@@ -163,7 +167,7 @@ async function copyInTurns(
   length: number,
   lengthNow: () => number,
 ): Promise<Buffer> {
-  const copy = Buffer.allocUnsafeSlow(length);
+  const copy = reuseOrAllocate(length);
   for (let at = 0; at < length; ) {
     while (copiedThisTurn >= kCopyPerTurn) await nextTurn();
     if (lengthNow() !== length) throw imageError(label, 'the buffer was transferred or resized while it was being read');
@@ -174,6 +178,18 @@ async function copyInTurns(
     at += step;
   }
   return copy;
+}
+
+function reuseOrAllocate(length: number): Buffer {
+  const i = spares.findIndex((spare) => spare.length >= length && spare.length <= 4 * length + 65_536);
+  return i < 0 ? Buffer.allocUnsafeSlow(length) : spares.splice(i, 1)[0]!.subarray(0, length);
+}
+
+/** Gives the memory of a copy back, when nothing reads it any more. */
+export function recycle(copy: Buffer): void {
+  const whole = Buffer.from(copy.buffer);
+  const held = spares.reduce((sum, spare) => sum + spare.length, 0);
+  if (held + whole.length <= kSpareBytes) spares.push(whole);
 }
 
 /**
@@ -189,7 +205,7 @@ export async function readImageFile(label: string, path: string, limit: number):
     const { size } = await file.stat();
     if (size === 0) throw imageError(label, 'the file is empty');
     if (size > limit) throw imageError(label, `the file has ${size} bytes, the limit is ${limit} (limitInputBytes)`);
-    const bytes = Buffer.allocUnsafeSlow(size);
+    const bytes = reuseOrAllocate(size);
     let filled = 0;
     while (filled < size) {
       const { bytesRead } = await file.read(bytes, filled, Math.min(size - filled, 1 << 20), filled);

@@ -247,7 +247,7 @@ export function planResize(images: readonly RgbImage[], spec: ImageProcessorSpec
 export type PrepareOptions = DecodeOptions;
 
 /** Decoded bytes after which `plans` begins the next plan. */
-const kPlanBytes = 256 << 20;
+const kPlanBytes = 64 << 20;
 
 /** Hugging Face's image processor: pictures in, the model's pixels out. */
 export class ImageProcessor {
@@ -288,7 +288,7 @@ export class ImageProcessor {
   }
 
   /**
-   * The same as plans of at most 256 MiB of decoded bytes each (one picture may have more), in order: what holds memory bounded when many
+   * The same as plans of at most 64 MiB of decoded bytes each (one picture may have more), in order: what holds memory bounded when many
    * photographs are passed at once. The inputs are taken over at the first call; a few pictures are decoded ahead.
    */
   async *plans(inputs: readonly ImageInput[], options: PrepareOptions = {}): AsyncGenerator<ResizePlan, void, void> {

@@ -2,7 +2,16 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import sharp from 'sharp';
 import { abortError, WarpsightError } from '../errors';
 import { firstGifFrame, type GifFrame } from './image-gif';
-import { type ImageInput, imageError, kMaxSide, type RawSize, readImageFile, type TakenImage, takeImage } from './image-input';
+import {
+  type ImageInput,
+  imageError,
+  kMaxSide,
+  type RawSize,
+  readImageFile,
+  recycle,
+  type TakenImage,
+  takeImage,
+} from './image-input';
 import { inDecodeSlot, orAborted } from './image-slots';
 
 export { type ImageInput, isPixelTensor, type PixelTensor, type RawPixels } from './image-input';
@@ -59,15 +68,19 @@ export function decodeTaken(taken: TakenImage, options: DecodeOptions = {}): Pro
   const work = inDecodeSlot(async () => {
     if (signal?.aborted) throw abortError(signal);
     if (taken.kind === 'raw') {
-      checkSize(taken.label, taken.size.width, taken.size.height, limits);
-      return fromRaw(taken.label, await taken.bytes, taken.size, background);
+      const { width, height, channels } = taken.size;
+      checkSize(taken.label, width, height, limits);
+      if (channels === 3) return { data: await taken.bytes, width, height };
+      return recycled(taken.bytes, (bytes) => toRgb(taken.label, withoutAlpha(rawSharp(bytes, taken.size), background)));
     }
-    const bytes = taken.kind === 'file' ? await readImageFile(taken.label, taken.path, limits.bytes) : await taken.bytes;
-    if (bytes.length > limits.bytes) {
-      throw imageError(taken.label, `${bytes.length} bytes, the limit is ${limits.bytes} (limitInputBytes)`);
-    }
-    if (signal?.aborted) throw abortError(signal);
-    return fromEncoded(taken.label, bytes, limits, background, options.allowAllFormats === true);
+    const file = taken.kind === 'file' ? readImageFile(taken.label, taken.path, limits.bytes) : taken.bytes;
+    return recycled(file, (bytes) => {
+      if (bytes.length > limits.bytes) {
+        throw imageError(taken.label, `${bytes.length} bytes, the limit is ${limits.bytes} (limitInputBytes)`);
+      }
+      if (signal?.aborted) throw abortError(signal);
+      return fromEncoded(taken.label, bytes, limits, background, options.allowAllFormats === true);
+    });
   });
   return orAborted(work, signal);
 }
@@ -87,9 +100,14 @@ export async function expandToSquare(image: RgbImage, around: Rgb, limitInputPix
   return toRgb(label, rawSharp(image.data, { ...image, channels: 3 }).extend(margins(image, left, top, side, side, around)));
 }
 
-function fromRaw(label: string, data: Buffer, size: RawSize, background: Rgb | undefined): Promise<RgbImage> | RgbImage {
-  if (size.channels === 3) return { data, width: size.width, height: size.height };
-  return toRgb(label, withoutAlpha(rawSharp(data, size), background));
+/** Runs `use` and gives the memory back; what `use` returns must not be a view of it. */
+async function recycled<T>(bytes: Promise<Buffer>, use: (bytes: Buffer) => Promise<T>): Promise<T> {
+  const copy = await bytes;
+  try {
+    return await use(copy);
+  } finally {
+    recycle(copy);
+  }
 }
 
 async function fromEncoded(
@@ -171,7 +189,7 @@ async function toRgb(label: string, picture: sharp.Sharp): Promise<RgbImage> {
 }
 
 /** Pixels per turn of the event loop in `fromCmyk`: about half a millisecond. */
-const kCmykPerTurn = 1 << 16;
+const kCmykPerTurn = 1 << 15;
 
 /** PIL's arithmetic without a profile: R = (255 - K) - round(C (255 - K) / 255), G and B likewise from M and Y. */
 async function fromCmyk(label: string, picture: sharp.Sharp): Promise<RgbImage> {

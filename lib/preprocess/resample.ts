@@ -128,6 +128,14 @@ export function axisTable(
   return table;
 }
 
+/** The inputs of one output sample: `first`, and how many. */
+interface Span {
+  readonly first: number;
+  readonly count: number;
+}
+
+const kPadding: Span = { first: 0, count: 0 };
+
 function computeTable(
   inputSize: number,
   outputSize: number,
@@ -136,61 +144,55 @@ function computeTable(
   filter: ResampleFilter,
 ): AxisTable {
   const scale = inputSize / outputSize;
-  const rows =
-    filter === 'nearest'
-      ? nearestRows(inputSize, scale, cropStart, cropLength, outputSize)
-      : filteredRows(inputSize, scale, cropStart, cropLength, outputSize, kKernels[filter]);
+  const wanted = Array.from({ length: cropLength }, (_, i) => cropStart + i);
+  const inside = (output: number) => output >= 0 && output < outputSize;
+  if (filter === 'nearest') {
+    const positions = nearestPositions(scale, cropStart, cropLength);
+    const spans = wanted.map((output, i) =>
+      inside(output) ? { first: Math.min(inputSize - 1, Math.trunc(positions[i]!)), count: 1 } : kPadding,
+    );
+    return fillTable(spans, (_, taps, at) => {
+      taps[at] = kOne;
+    });
+  }
 
-  const widest = rows.reduce((most, row) => Math.max(most, row.weights.length), 1);
-  const stride = widest + 2;
-  const taps = new Int32Array(cropLength * stride);
-  let begin = inputSize;
-  let end = 0;
-  rows.forEach((row, i) => {
-    taps[i * stride] = row.first;
-    taps[i * stride + 1] = row.weights.length;
-    taps.set(row.weights, i * stride + 2);
-    if (row.weights.length > 0) {
-      begin = Math.min(begin, row.first);
-      end = Math.max(end, row.first + row.weights.length);
-    }
-  });
-  return { taps, stride, begin: Math.min(begin, end), end };
-}
-
-interface Row {
-  readonly first: number;
-  readonly weights: readonly number[]; // in units of 2^-22
-}
-
-const kPadding: Row = { first: 0, weights: [] };
-
-function filteredRows(
-  inputSize: number,
-  scale: number,
-  cropStart: number,
-  cropLength: number,
-  outputSize: number,
-  kernel: Kernel,
-): Row[] {
+  const kernel = kKernels[filter];
   const stretch = Math.max(1, scale); // shrinking widens the filter, so that every input counts
   const support = kernel.support * stretch;
   const perSample = 1 / stretch;
-  return Array.from({ length: cropLength }, (_, i) => {
-    const output = cropStart + i;
-    if (output < 0 || output >= outputSize) return kPadding;
+  const spans = wanted.map((output) => {
+    if (!inside(output)) return kPadding;
     const centre = (output + 0.5) * scale;
     const first = Math.max(0, Math.trunc(centre - support + 0.5));
-    const end = Math.min(inputSize, Math.trunc(centre + support + 0.5));
-    const weights: number[] = [];
+    return { first, count: Math.min(inputSize, Math.trunc(centre + support + 0.5)) - first };
+  });
+  return fillTable(spans, (i, taps, at) => {
+    const { first, count } = spans[i]!;
+    const centre = (wanted[i]! + 0.5) * scale;
+    const weights = new Float64Array(count);
     let sum = 0;
-    for (let x = first; x < end; x++) {
-      const weight = kernel.weight((x - centre + 0.5) * perSample);
-      weights.push(weight);
+    for (let x = 0; x < count; x++) {
+      const weight = kernel.weight((x + first - centre + 0.5) * perSample);
+      weights[x] = weight;
       sum += weight;
     }
-    return { first, weights: weights.map((weight) => fixedPoint(sum === 0 ? weight : weight / sum)) };
+    for (let x = 0; x < count; x++) taps[at + x] = fixedPoint(sum === 0 ? weights[x]! : weights[x]! / sum);
   });
+}
+
+/** Lays a table out and has the weights of each output that has any written at `at`. */
+function fillTable(spans: readonly Span[], fill: (i: number, taps: Int32Array, at: number) => void): AxisTable {
+  const used = spans.filter((span) => span.count > 0);
+  const stride = used.reduce((most, span) => Math.max(most, span.count), 1) + 2;
+  const taps = new Int32Array(spans.length * stride);
+  spans.forEach(({ first, count }, i) => {
+    taps[i * stride] = first;
+    taps[i * stride + 1] = count;
+    if (count > 0) fill(i, taps, i * stride + 2);
+  });
+  const begin = used.reduce((least, span) => Math.min(least, span.first), used[0]?.first ?? 0);
+  const end = used.reduce((most, span) => Math.max(most, span.first + span.count), 0);
+  return { taps, stride, begin, end };
 }
 
 /** Rounds half away from zero. */
@@ -201,17 +203,15 @@ function fixedPoint(weight: number): number {
 /** PIL adds the step up from output to output, and rounding errors with it; past a million of them the product is used. */
 const kMostSteps = 1 << 20;
 
-function nearestRows(inputSize: number, scale: number, cropStart: number, cropLength: number, outputSize: number): Row[] {
+function nearestPositions(scale: number, cropStart: number, cropLength: number): number[] {
   const start = Math.max(0, cropStart);
   let position = scale * 0.5;
   if (start <= kMostSteps) for (let i = 0; i < start; i++) position += scale;
   else position += start * scale;
   return Array.from({ length: cropLength }, (_, i) => {
-    const output = cropStart + i;
-    if (output < 0 || output >= outputSize) return kPadding;
-    const first = Math.min(inputSize - 1, Math.trunc(position));
-    position += scale;
-    return { first, weights: [kOne] };
+    const here = position;
+    if (cropStart + i >= 0) position += scale;
+    return here;
   });
 }
 
