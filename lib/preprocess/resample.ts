@@ -47,7 +47,7 @@ export interface PlacedImage {
 export interface ResizePlan {
   /** The RGB bytes of each picture; `sourceOffset` counts in their concatenation. */
   readonly sources: readonly Uint8Array[];
-  /** [n, 12]: sourceOffset, sourceWidth, xTable, xStride, yTable, yStride, scratchOffset, firstRow, rows, then zeros; see `kDescriptor`. */
+  /** [n, 12]: sourceOffset, sourceWidth, sourceHeight, xTable, xStride, yTable, yStride, scratchOffset, firstRow, rows, then zeros; see `kDescriptor`. */
   readonly images: Int32Array;
   /** All tables, one after the other; equal tables are there once. */
   readonly taps: Int32Array;
@@ -61,13 +61,14 @@ export interface ResizePlan {
 export const kDescriptor = {
   sourceOffset: 0,
   sourceWidth: 1,
-  xTable: 2,
-  xStride: 3,
-  yTable: 4,
-  yStride: 5,
-  scratchOffset: 6,
-  firstRow: 7,
-  rows: 8,
+  sourceHeight: 2,
+  xTable: 3,
+  xStride: 4,
+  yTable: 5,
+  yStride: 6,
+  scratchOffset: 7,
+  firstRow: 8,
+  rows: 9,
   length: 12,
 } as const;
 
@@ -264,6 +265,7 @@ export function joinPlan(images: readonly PlacedImage[], height: number, width: 
     const at = i * kDescriptor.length;
     descriptors[at + kDescriptor.sourceOffset] = sourceBytes;
     descriptors[at + kDescriptor.sourceWidth] = image.sourceWidth;
+    descriptors[at + kDescriptor.sourceHeight] = image.data.length / (3 * image.sourceWidth);
     descriptors[at + kDescriptor.xTable] = place(x);
     descriptors[at + kDescriptor.xStride] = x.stride;
     descriptors[at + kDescriptor.yTable] = place(y);
