@@ -31,7 +31,6 @@ export function buildWithCmake({ folder, cuda, sanitize = false, tests = false }
       ...(cuda.rpath && { WARPSIGHT_RPATH: cuda.rpath }),
     }),
     WARPSIGHT_SANITIZE: sanitize ? 'ON' : 'OFF',
-    WARPSIGHT_TESTS: tests ? 'ON' : 'OFF',
   };
   const output = join(root, folder);
   configureOnce(output, options, () => {
@@ -39,7 +38,8 @@ export function buildWithCmake({ folder, cuda, sanitize = false, tests = false }
     const defines = Object.entries(options).map(([name, value]) => `--CD${name}=${value}`);
     run(process.execPath, [cmakeJs, 'configure', '-O', output, '-d', root, '-l', 'warn', ...defines]);
   });
-  run(cmake, ['--build', output, '--config', 'Release', '--parallel', jobs]);
+  const target = tests ? ['--target', 'warpsight', 'native_tests'] : [];
+  run(cmake, ['--build', output, '--config', 'Release', '--parallel', jobs, ...target]);
   return join(output, 'Release', 'warpsight.node');
 }
 

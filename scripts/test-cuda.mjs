@@ -1,12 +1,12 @@
-// npm run test:cuda: test/cuda/ on the GPU where there is one, otherwise on gpusim with its memory, race and initialisation checkers.
+// npm run test:cuda: native/test/ops_golden.cpp and test/cuda/ on the GPU where there is one, otherwise on gpusim with its memory, race and initialisation checkers.
 // Tests named *.wide.test.ts (whole models) run without the checkers that cost time. Nothing may be skipped on either.
-// Arguments are spec files (test/cuda/x.test.ts) or options of mocha.
+// Arguments are spec files (test/cuda/x.test.ts) or options of mocha; with any, ops_golden is left out.
 import { readdirSync } from 'node:fs';
 import { join, relative, resolve } from 'node:path';
 import { buildWithCmake } from './addon.mjs';
 import { buildForGpusim } from './build-gpusim.mjs';
 import { requireDependencies } from './install.mjs';
-import { mocha, report } from './mocha.mjs';
+import { mocha, report, testProgram } from './mocha.mjs';
 import { fail, root } from './process.mjs';
 import { cudaWanted, gpus, requirePrerequisites } from './toolchain.mjs';
 import { compileIfPossible } from './typescript.mjs';
@@ -17,7 +17,7 @@ compileIfPossible('tsconfig.json');
 
 const onGpu = gpus().length > 0;
 process.env.WARPSIGHT_CUDA = '1';
-const addon = onGpu ? buildWithCmake({ folder: 'build', cuda: cudaWanted() }) : buildForGpusim();
+const addon = onGpu ? buildWithCmake({ folder: 'build', cuda: cudaWanted(), tests: true }) : buildForGpusim();
 const checkers = onGpu ? {} : { GPUSIM_INITCHECK: '1', GPUSIM_RACECHECK: '1' };
 
 const args = process.argv.slice(2);
@@ -27,6 +27,11 @@ const specs = (named.length > 0 ? named : testsIn('test/cuda')).map((file) => jo
 if (specs.length === 0) fail('test/cuda holds no tests');
 
 const runs = [];
+const golden = join(root, onGpu ? 'build' : 'build-gpusim', 'test', 'ops_golden');
+if (args.length === 0) {
+  console.log(`\n${onGpu ? gpus()[0].name : 'gpusim'}: every operation, without Node`);
+  runs.push(await testProgram([golden, 'cuda:0'], { env: checkers }));
+}
 for (const wide of [false, true]) {
   const files = specs.filter((file) => file.endsWith('.wide.test.js') === wide);
   if (files.length === 0) continue;

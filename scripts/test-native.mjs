@@ -15,15 +15,34 @@ const tests = JSON.parse(readFileSync(join(root, 'native', 'sources.json'), 'utf
 );
 if (tests.length === 0) fail('native/sources.json names no test');
 
+/** Runs every program in `folder`; the one of the operations once for each set of instructions. `prefix` is the emulator, if any. */
+async function runAll(folder, isas, { prefix = [], env = {} } = {}) {
+  const runs = [];
+  for (const test of tests) {
+    for (const isa of test === 'ops_golden' ? isas : [undefined]) {
+      console.log(`\n${test}${isa ? ` with WARPSIGHT_ISA=${isa}` : ''}`);
+      const command = [...prefix, join(folder, test), ...(isa ? ['cpu'] : [])];
+      runs.push(await testProgram(command, { env: { ...env, ...(isa && { WARPSIGHT_ISA: isa }) } }));
+    }
+  }
+  return runs;
+}
+
+/** What this processor can run; WARPSIGHT_ISA of a set that it lacks is an error. */
+function isasHere() {
+  if (process.arch === 'arm64') return ['neon', 'generic'];
+  const flags = process.platform === 'linux' ? readFileSync('/proc/cpuinfo', 'utf8') : '';
+  return ['generic', ...(/\bavx2\b/.test(flags) ? ['avx2'] : []), ...(/\bavx512bw\b/.test(flags) ? ['avx512'] : [])];
+}
+
 const sanitizerOptions = {
-  ASAN_OPTIONS: 'detect_leaks=1:strict_string_checks=1:detect_stack_use_after_return=1',
+  ASAN_OPTIONS: 'detect_leaks=1:strict_string_checks=1:detect_stack_use_after_return=1:allocator_may_return_null=1',
   UBSAN_OPTIONS: 'print_stacktrace=1:halt_on_error=1',
 };
 
 async function asan() {
   const addon = buildWithSanitizers();
-  const runs = [];
-  for (const test of tests) runs.push(await testProgram([join(root, 'build-asan', 'test', test)], { env: sanitizerOptions }));
+  const runs = await runAll(join(root, 'build-asan', 'test'), isasHere(), { env: sanitizerOptions });
   // Node keeps some memory until its end and tests of exit codes need the code that the leak check would replace: leaks are looked
   // for in the native tests only.
   const specs = readdirSync(join(root, 'test'), { recursive: true }).filter((name) =>
@@ -32,7 +51,12 @@ async function asan() {
   if (specs.length > 0) {
     compile('tsconfig.json');
     const runtime = capture(process.env.CXX ?? 'c++', ['-print-file-name=libasan.so']).stdout.trim();
-    const env = { ...sanitizerOptions, ASAN_OPTIONS: 'detect_leaks=0', LD_PRELOAD: runtime, WARPSIGHT_ADDON: addon };
+    const env = {
+      ...sanitizerOptions,
+      ASAN_OPTIONS: 'detect_leaks=0:allocator_may_return_null=1',
+      LD_PRELOAD: runtime,
+      WARPSIGHT_ADDON: addon,
+    };
     const files = specs.sort().map((name) => join('dist', 'test', name).replace(/\.ts$/, '.js'));
     runs.push(await mocha(['--no-config', '--timeout', '300000', ...files], { env }));
   }
@@ -50,19 +74,15 @@ async function neon() {
     CMAKE_SYSTEM_NAME: 'Linux',
     CMAKE_SYSTEM_PROCESSOR: 'aarch64',
     CMAKE_CXX_COMPILER: compiler,
-    WARPSIGHT_ADDON: 'OFF',
-    WARPSIGHT_TESTS: 'ON',
+    WARPSIGHT_BINDING: 'OFF',
   };
   configureOnce(folder, options, () => {
     const defines = Object.entries(options).map(([name, value]) => `-D${name}=${value}`);
     run(cmake, ['-S', root, '-B', folder, ...defines]);
   });
-  run(cmake, ['--build', folder, '--parallel', process.env.WARPSIGHT_JOBS ?? '2']);
-  const runs = [];
-  for (const test of tests) {
-    runs.push(await testProgram([emulator, '-L', '/usr/aarch64-linux-gnu', '-cpu', 'max', join(folder, 'test', test)]));
-  }
-  report(runs);
+  run(cmake, ['--build', folder, '--parallel', process.env.WARPSIGHT_JOBS ?? '2', '--target', 'native_tests']);
+  const prefix = [emulator, '-L', '/usr/aarch64-linux-gnu', '-cpu', 'max'];
+  report(await runAll(join(folder, 'test'), ['neon'], { prefix }));
 }
 
 const kinds = { asan, neon };
