@@ -163,6 +163,7 @@ const commands = {
   ],
   cmake: ['cmake', 'cmake', 'Kitware.CMake'],
   nvcc: ['nvidia-cuda-toolkit', undefined, 'Nvidia.CUDA'],
+  'clang-format': ['clang-format', 'clang-format', 'LLVM.LLVM'],
   emulator: ['g++-aarch64-linux-gnu qemu-user', undefined, undefined],
 };
 
