@@ -180,6 +180,9 @@ function folderPath(folder: unknown): string {
 }
 
 function notText(what: string, value: unknown, expected = 'a string'): WarpsightError {
-  const given = value === null ? 'null' : typeof value === 'string' ? JSON.stringify(value) : typeof value;
+  const type = typeof value;
+  const known =
+    value === undefined || value === null || type === 'boolean' ? String(value) : `${type === 'object' ? 'an' : 'a'} ${type}`;
+  const given = type === 'string' ? JSON.stringify(value) : known;
   return new WarpsightError('ERR_ARGUMENT', `${what} must be ${expected}, it is ${given}`);
 }
