@@ -28,7 +28,26 @@ export function orAborted<T>(work: Promise<T>, signal: AbortSignal | undefined):
   return new Promise<T>((resolve, reject) => {
     const abort = () => reject(abortError(signal));
     if (signal.aborted) abort();
-    signal.addEventListener('abort', abort, { once: true });
-    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort));
+    const callbacks = callbacksOf(signal);
+    callbacks.add(abort);
+    work.then(resolve, reject).finally(() => callbacks.delete(abort));
   });
+}
+
+const callbacksBySignal = new WeakMap<AbortSignal, Set<() => void>>();
+
+/** One listener for each signal, however many pictures wait for it: Node warns of a leak from the eleventh on. */
+function callbacksOf(signal: AbortSignal): Set<() => void> {
+  const known = callbacksBySignal.get(signal);
+  if (known !== undefined) return known;
+  const callbacks = new Set<() => void>();
+  callbacksBySignal.set(signal, callbacks);
+  signal.addEventListener(
+    'abort',
+    () => {
+      for (const callback of callbacks) callback();
+    },
+    { once: true },
+  );
+  return callbacks;
 }

@@ -133,18 +133,12 @@ async function fromEncoded(
   if (frame !== undefined) checkSize(label, frame.canvasWidth, frame.canvasHeight, limits);
 
   // Exact pixels: no profile applied; premature ends are errors, harmless warnings (an odd ICC profile, stray bytes) are not.
-  const picture = () =>
-    sharp(frame?.bytes ?? file, {
-      autoOrient: true,
-      ignoreIcc: true,
-      failOn: 'error',
-      limitInputPixels: limits.pixels,
-      pages: 1,
-    });
-  const header = await sharpStep(label, 'its header is broken', () => picture().metadata());
+  const open = (limitInputPixels: number | false) =>
+    sharp(frame?.bytes ?? file, { autoOrient: true, ignoreIcc: true, failOn: 'error', limitInputPixels, pages: 1 });
+  const header = await sharpStep(label, 'its header is broken', () => open(false).metadata()); // decodes no pixels: the size is checked next
   checkSize(label, header.width, header.height, limits);
-  if (header.space === 'cmyk') return fromCmyk(label, picture());
-  const opaque = withoutAlpha(picture(), background);
+  if (header.space === 'cmyk') return fromCmyk(label, open(limits.pixels));
+  const opaque = withoutAlpha(open(limits.pixels), background);
   return toRgb(label, frame === undefined ? opaque : onCanvas(opaque, frame, background));
 }
 
