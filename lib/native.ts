@@ -101,7 +101,7 @@ export type NativeInput = NativeTensor | TypedArray | readonly TypedArray[];
 
 /** What native/src/addon.cpp exports; the meaning of each is stated there. */
 export interface Native {
-  setErrorClass(constructor: typeof WarpsightError): void;
+  setErrorClass(errorClass: typeof WarpsightError): void;
   devices(): DeviceInfo[];
   openDevice(name: string): void;
   deviceMemory(name: string): DeviceMemory;
@@ -124,7 +124,10 @@ export interface Native {
   profile(program: NativeProgram, bulk: boolean, symbols: readonly number[], inputs: readonly NativeInput[]): Promise<number[]>;
   abortFlag(): NativeFlag;
   abort(flag: NativeFlag): void;
-  openCheckpoint(paths: readonly string[]): Promise<{ readonly handle: NativeCheckpoint; readonly tensors: readonly StoredTensor[] }>;
+  openCheckpoint(
+    paths: readonly string[],
+  ): Promise<{ readonly handle: NativeCheckpoint; readonly tensors: readonly StoredTensor[] }>;
+  readStored(checkpoint: NativeCheckpoint, tensor: number): Promise<Float32Array>;
   loadWeights(
     device: string,
     checkpoint: NativeCheckpoint,

@@ -1,6 +1,14 @@
 import type { DType } from './dtype';
 import { abortError, WarpsightError } from './errors';
-import { type NativeFlag, type NativeInput, type NativeProgram, type NativeTensor, native, type StepInfo, type TypedArray } from './native';
+import {
+  type NativeFlag,
+  type NativeInput,
+  type NativeProgram,
+  type NativeTensor,
+  native,
+  type StepInfo,
+  type TypedArray,
+} from './native';
 import { elements, type Shape } from './shape';
 import { kFixed, type Leading, Tensor } from './tensor';
 import { type Dim, Trace } from './trace';
@@ -90,13 +98,23 @@ export class Program<R extends ProgramResult = ProgramResult> {
     const symbols = this.#symbols(inputs, options.sizes ?? {});
     const flag = signal ? flagOf(signal) : null;
     const outHandles = out?.map((tensor) => storedHandle(tensor, this.#device));
-    const handles = native.run(this.#live(), options.bulk ?? false, symbols, this.#nativeInputs(inputs), outHandles ?? null, flag);
+    const handles = native.run(
+      this.#live(),
+      options.bulk ?? false,
+      symbols,
+      this.#nativeInputs(inputs),
+      outHandles ?? null,
+      flag,
+    );
     if (out) return this.#rebuild(out);
     return this.#rebuild(handles.map((handle, i) => this.#wrap(handle, i, symbols)));
   }
 
   /** Runs once, step by step, and says how long each took. */
-  async profile(inputs: readonly ProgramInput[], options: Pick<LaunchOptions, 'sizes'> = {}): Promise<(StepInfo & { readonly ms: number })[]> {
+  async profile(
+    inputs: readonly ProgramInput[],
+    options: Pick<LaunchOptions, 'sizes'> = {},
+  ): Promise<(StepInfo & { readonly ms: number })[]> {
     const symbols = this.#symbols(inputs, options.sizes ?? {});
     const times = await native.profile(this.#live(), false, symbols, this.#nativeInputs(inputs));
     return this.steps.map((step, i) => ({ ...step, ms: times[i] ?? 0 }));
@@ -136,7 +154,8 @@ export class Program<R extends ProgramResult = ProgramResult> {
       }
       const fixed = leading.symbol < 0;
       if (input instanceof Tensor) {
-        const fits = input.shape.length === shape.length && input.shape.every((size, d) => (d === 0 && !fixed) || size === shape[d]);
+        const fits =
+          input.shape.length === shape.length && input.shape.every((size, d) => (d === 0 && !fixed) || size === shape[d]);
         if (!fits) {
           const planned = fixed ? shape.join(', ') : [`<=${shape[0]}`, ...shape.slice(1)].join(', ');
           throw new WarpsightError('ERR_SHAPE', `input ${i} is [${input.shape.join(', ')}], the program takes [${planned}]`);
@@ -186,8 +205,10 @@ function lengthOf(input: ProgramInput): number {
 
 function storedHandle(tensor: Tensor, device: string): NativeTensor {
   const { source } = tensor;
-  if (source.kind === 'traced') throw new WarpsightError('ERR_ARGUMENT', 'a tensor inside a compiled function has no numbers yet');
-  if (tensor.device !== device) throw new WarpsightError('ERR_DEVICE', `the tensor is on ${tensor.device}, the program on ${device}`);
+  if (source.kind === 'traced')
+    throw new WarpsightError('ERR_ARGUMENT', 'a tensor inside a compiled function has no numbers yet');
+  if (tensor.device !== device)
+    throw new WarpsightError('ERR_DEVICE', `the tensor is on ${tensor.device}, the program on ${device}`);
   return source.handle;
 }
 
@@ -200,7 +221,8 @@ export function compile<R extends ProgramResult>(
   const trace = new Trace(device);
   const inputs = specs.map(({ shape: [first, ...rest], dtype = 'float32' }): InputSlot => {
     const inner = rest as readonly number[];
-    if (typeof first === 'object') return { dtype, shape: [first.max * first.multiple, ...inner], leading: trace.leadingOf(first) };
+    if (typeof first === 'object')
+      return { dtype, shape: [first.max * first.multiple, ...inner], leading: trace.leadingOf(first) };
     return { dtype, shape: first === undefined ? [] : [first, ...inner], leading: kFixed };
   });
   const result = fn(...inputs.map(({ dtype, shape, leading }) => trace.input(dtype, shape, leading)));

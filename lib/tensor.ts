@@ -62,7 +62,11 @@ export class Tensor<D extends DType = DType> {
    * @param data a typed array of prod(shape) elements; it may be changed as soon as the call has returned
    * @throws {WarpsightError} ERR_SHAPE if the length disagrees with the shape, ERR_DTYPE if the array can't hold the dtype, ERR_DEVICE
    */
-  static from<D extends DType = DType>(data: TypedArray | readonly number[], shape: Shape, options: TensorOptions & { dtype: D }): Tensor<D>;
+  static from<D extends DType = DType>(
+    data: TypedArray | readonly number[],
+    shape: Shape,
+    options: TensorOptions & { dtype: D },
+  ): Tensor<D>;
   static from(data: Float32Array | readonly number[], shape: Shape, options?: TensorOptions): Tensor<'float32'>;
   static from(data: Int32Array, shape: Shape, options?: TensorOptions): Tensor<'int32'>;
   static from(data: Uint8Array, shape: Shape, options?: TensorOptions): Tensor<'uint8'>;
@@ -91,7 +95,8 @@ export class Tensor<D extends DType = DType> {
 
   /** @internal The value inside a trace, or the memory; throws once disposed. */
   get source(): Stored | Traced {
-    if (!this.#source) throw new WarpsightError('ERR_DISPOSED', `a tensor [${this.shape.join(', ')}] ${this.dtype} was used after dispose()`);
+    if (!this.#source)
+      throw new WarpsightError('ERR_DISPOSED', `a tensor [${this.shape.join(', ')}] ${this.dtype} was used after dispose()`);
     return this.#source;
   }
 
@@ -107,7 +112,8 @@ export class Tensor<D extends DType = DType> {
    */
   async read(): Promise<ArrayOf<D>> {
     const { source } = this;
-    if (source.kind === 'traced') throw new WarpsightError('ERR_ARGUMENT', 'read: a tensor inside a compiled function has no numbers yet');
+    if (source.kind === 'traced')
+      throw new WarpsightError('ERR_ARGUMENT', 'read: a tensor inside a compiled function has no numbers yet');
     return (await native.readTensor(source.handle)) as ArrayOf<D>;
   }
 
@@ -149,7 +155,10 @@ function regroup(leading: Leading, from: Shape, to: Shape): Leading {
   if (leading.symbol < 0) return leading;
   const multiple = ((to[0] ?? 1) * leading.multiple) / (from[0] ?? 1);
   if (!Number.isInteger(multiple)) {
-    throw new WarpsightError('ERR_SHAPE', `reshape: the size that varies in [${from.join(', ')}] must stay in the first dimension of [${to.join(', ')}]`);
+    throw new WarpsightError(
+      'ERR_SHAPE',
+      `reshape: the size that varies in [${from.join(', ')}] must stay in the first dimension of [${to.join(', ')}]`,
+    );
   }
   return { symbol: leading.symbol, multiple };
 }
@@ -179,15 +188,19 @@ function toTypedArray(data: TypedArray | readonly number[], dtype: DType | undef
     Uint16Array: ['float16', 'bfloat16'],
   };
   const fits = natural[name];
-  if (!fits) throw new WarpsightError('ERR_DTYPE', `Tensor.from: data must be a typed array or an array of numbers: it is ${name}`);
+  if (!fits)
+    throw new WarpsightError('ERR_DTYPE', `Tensor.from: data must be a typed array or an array of numbers: it is ${name}`);
   const chosen = dtype ?? (name === 'Uint16Array' ? undefined : fits[0]);
   if (!chosen || !fits.includes(chosen)) {
-    throw new WarpsightError('ERR_DTYPE', `Tensor.from: a ${name} holds ${fits.join(' or ')}, the dtype asked for is ${chosen ?? 'not given'}`);
+    throw new WarpsightError(
+      'ERR_DTYPE',
+      `Tensor.from: a ${name} holds ${fits.join(' or ')}, the dtype asked for is ${chosen ?? 'not given'}`,
+    );
   }
   return { array, dtype: chosen };
 }
 
-type Scoped = Tensor | readonly Tensor[] | Readonly<Record<string, Tensor>> | undefined | null | void;
+type Scoped = Tensor | readonly Tensor[] | Readonly<Record<string, Tensor>> | undefined;
 
 /**
  * Runs `fn` and disposes every tensor made in it but what it returns (a tensor, an array or an object of tensors).

@@ -1,6 +1,13 @@
 import type { DType } from './dtype';
 import { WarpsightError } from './errors';
-import { type NativeOperand, type NativeProgramDescription, type NativeSlot, type NativeStep, type NativeTensor, native } from './native';
+import {
+  type NativeOperand,
+  type NativeProgramDescription,
+  type NativeSlot,
+  type NativeStep,
+  type NativeTensor,
+  native,
+} from './native';
 import type { Shape } from './shape';
 import { kFixed, type Leading, Tensor } from './tensor';
 import { Weight } from './weight';
@@ -68,7 +75,9 @@ export class Trace {
   }
 
   describe(outputs: readonly Tensor[]): NativeProgramDescription {
-    const made = new Set(this.steps.flatMap((step) => step.outputs.map((output) => (output && 'slot' in output ? output.slot : -1))));
+    const made = new Set(
+      this.steps.flatMap((step) => step.outputs.map((output) => (output && 'slot' in output ? output.slot : -1))),
+    );
     const outputSlots = outputs.map((output) => {
       const { source } = output;
       if (source.kind !== 'traced' || source.trace !== this || !made.has(source.slot)) {
@@ -127,7 +136,10 @@ export function call(op: string, params: Params, inputs: readonly Operand[], out
   if (!first) throw new WarpsightError('ERR_ARGUMENT', `${op}: at least one tensor is needed`);
   for (const operand of inputs) {
     if (operand && operand.device !== first.device) {
-      throw new WarpsightError('ERR_DEVICE', `${op}: everything must be on one device: one input is on ${first.device}, another on ${operand.device}`);
+      throw new WarpsightError(
+        'ERR_DEVICE',
+        `${op}: everything must be on one device: one input is on ${first.device}, another on ${operand.device}`,
+      );
     }
   }
   const traced = tensors.map(({ source }) => source).find((source) => source.kind === 'traced');

@@ -45,10 +45,19 @@ export class Weight<Layout extends WeightLayout = WeightLayout> {
     return Weight.#create('table', data, shape, 2, options);
   }
 
-  static #create<L extends WeightLayout>(layout: L, data: TypedArray, shape: Shape, rank: number, options: WeightOptions): Weight<L> {
+  static #create<L extends WeightLayout>(
+    layout: L,
+    data: TypedArray,
+    shape: Shape,
+    rank: number,
+    options: WeightOptions,
+  ): Weight<L> {
     const { device = 'cpu', dtype = 'float32', compute = 'float32' } = options;
     if (shape.length !== rank || elements(shape) !== data.length) {
-      throw new WarpsightError('ERR_SHAPE', `Weight.${layout}: the data has ${data.length} elements, the shape is [${shape.join(', ')}]`);
+      throw new WarpsightError(
+        'ERR_SHAPE',
+        `Weight.${layout}: the data has ${data.length} elements, the shape is [${shape.join(', ')}]`,
+      );
     }
     const [rows = 1, columns = 1] = shape;
     return new Weight(layout, shape, device, native.createWeight(device, layout, dtype, compute, rows, columns, data));
@@ -66,7 +75,11 @@ export class Weight<Layout extends WeightLayout = WeightLayout> {
 
   /** @internal */
   get handle(): NativeWeight {
-    if (!this.#handle) throw new WarpsightError('ERR_DISPOSED', `a weight [${this.shape.join(', ')}] was used after dispose(), or before it was loaded`);
+    if (!this.#handle)
+      throw new WarpsightError(
+        'ERR_DISPOSED',
+        `a weight [${this.shape.join(', ')}] was used after dispose(), or before it was loaded`,
+      );
     return this.#handle;
   }
 

@@ -1,6 +1,6 @@
 import type { Float } from '../dtype';
 import { shapeError, WarpsightError } from '../errors';
-import { Tensor } from '../tensor';
+import type { Tensor } from '../tensor';
 import { call } from '../trace';
 import { requireFloat, requireInt32, requireInteger, requireRank } from './operands';
 
@@ -71,22 +71,34 @@ export function attentionRows<F extends Float>(q: Tensor<F>, k: Tensor<F>, v: Te
   if (!Number.isInteger(kvHeads) || kvHeads < 1 || heads % kvHeads !== 0) {
     throw new WarpsightError('ERR_SHAPE', `attention: ${heads} query heads can't share ${kvHeads} key/value heads evenly`);
   }
-  for (const [name, t, offset, count] of [['q', q, offsets[0], heads], ['k', k, offsets[1], kvHeads], ['v', v, offsets[2], kvHeads]] as const) {
+  for (const [name, t, offset, count] of [
+    ['q', q, offsets[0], heads],
+    ['k', k, offsets[1], kvHeads],
+    ['v', v, offsets[2], kvHeads],
+  ] as const) {
     requireRank('attention', name, t, 2, '[rows, width]');
     if (offset < 0 || offset + count * headWidth > t.shape[1]!) {
-      throw shapeError('attention', `${name} must hold ${count} heads of ${headWidth} from column ${offset} on`, { [name]: t.shape });
+      throw shapeError('attention', `${name} must hold ${count} heads of ${headWidth} from column ${offset} on`, {
+        [name]: t.shape,
+      });
     }
   }
-  if (k.shape[0] !== v.shape[0]) throw shapeError('attention', 'k and v must have the same number of rows', { k: k.shape, v: v.shape });
+  if (k.shape[0] !== v.shape[0])
+    throw shapeError('attention', 'k and v must have the same number of rows', { k: k.shape, v: v.shape });
   if (segments) {
     requireInt32('attention', 'segments', segments);
-    if (segments.shape.length !== 2 || segments.shape[1] !== 6) throw shapeError('attention', 'segments must be [S, 6]', { segments: segments.shape });
+    if (segments.shape.length !== 2 || segments.shape[1] !== 6)
+      throw shapeError('attention', 'segments must be [S, 6]', { segments: segments.shape });
   } else if (maxQueries > 0 && (q.shape[0]! % maxQueries !== 0 || (q.shape[0]! / maxQueries) * maxKeys !== k.shape[0])) {
-    throw shapeError('attention', `sequences of ${maxQueries} queries and ${maxKeys} keys must fill the rows`, { q: q.shape, k: k.shape });
+    throw shapeError('attention', `sequences of ${maxQueries} queries and ${maxKeys} keys must fill the rows`, {
+      q: q.shape,
+      k: k.shape,
+    });
   }
   if (mask) {
     requireInt32('attention', 'mask', mask);
-    if (mask.shape.length !== 1 || mask.shape[0] !== k.shape[0]) throw shapeError('attention', 'mask must have one number for each key', { mask: mask.shape, k: k.shape });
+    if (mask.shape.length !== 1 || mask.shape[0] !== k.shape[0])
+      throw shapeError('attention', 'mask must have one number for each key', { mask: mask.shape, k: k.shape });
   }
   const params = {
     heads,
@@ -100,6 +112,11 @@ export function attentionRows<F extends Float>(q: Tensor<F>, k: Tensor<F>, v: Te
     causal,
     scale,
   };
-  const [out] = call('attention', params, [q, k, v, segments, mask], [{ dtype: q.dtype, shape: [q.shape[0]!, heads * headWidth], like: q }]);
+  const [out] = call(
+    'attention',
+    params,
+    [q, k, v, segments, mask],
+    [{ dtype: q.dtype, shape: [q.shape[0]!, heads * headWidth], like: q }],
+  );
   return out as Tensor<F>;
 }

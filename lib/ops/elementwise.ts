@@ -4,7 +4,17 @@ import { sameShape } from '../shape';
 import type { Tensor } from '../tensor';
 import { call } from '../trace';
 import type { Activation } from './linear';
-import { requireFinite, requireFloat, requireInt32, requireInteger, requireRank, requireSame, type Vector, vectorOf, widthOf } from './operands';
+import {
+  requireFinite,
+  requireFloat,
+  requireInt32,
+  requireInteger,
+  requireRank,
+  requireSame,
+  type Vector,
+  vectorOf,
+  widthOf,
+} from './operands';
 
 /** The activation by itself; inside a model `linear` carries it. */
 export function activate<F extends Float>(x: Tensor<F>, activation: Activation): Tensor<F> {
@@ -20,7 +30,12 @@ export function sigmoid<F extends Float>(x: Tensor<F>): Tensor<F> {
 /** silu(gate)·up, elementwise: the middle of a SwiGLU. */
 export function siluGate<F extends Float>(gate: Tensor<F>, up: Tensor<F>): Tensor<F> {
   requireFloat('siluGate', { gate, up });
-  requireSame('siluGate', 'gate and up must have the same shape', { name: 'gate', shape: gate.shape }, { name: 'up', shape: up.shape });
+  requireSame(
+    'siluGate',
+    'gate and up must have the same shape',
+    { name: 'gate', shape: gate.shape },
+    { name: 'up', shape: up.shape },
+  );
   const [y] = call('siluGate', {}, [gate, up], [{ dtype: gate.dtype, shape: gate.shape, like: gate }]);
   return y as Tensor<F>;
 }
@@ -28,7 +43,8 @@ export function siluGate<F extends Float>(gate: Tensor<F>, up: Tensor<F>): Tenso
 function binary<F extends Float>(arithmetic: 'add' | 'multiply', x: Tensor<F>, y: Tensor<F>): Tensor<F> {
   requireFloat(arithmetic, { x, y });
   const oneRow = y.shape.length === 1 && x.shape.length >= 1 && y.shape[0] === widthOf(x.shape);
-  if (!oneRow && !sameShape(x.shape, y.shape)) throw shapeError(arithmetic, 'y must have the shape of x, or be one of its rows', { x: x.shape, y: y.shape });
+  if (!oneRow && !sameShape(x.shape, y.shape))
+    throw shapeError(arithmetic, 'y must have the shape of x, or be one of its rows', { x: x.shape, y: y.shape });
   const [z] = call('binary', { arithmetic }, [x, y], [{ dtype: x.dtype, shape: x.shape, like: x }]);
   return z as Tensor<F>;
 }
@@ -66,7 +82,12 @@ export function rope<F extends Float>(x: Tensor<F>, positions: Tensor<'int32'>, 
   if (d % 2 !== 0 || positions.shape.length !== 1 || positions.shape[0] !== T) {
     throw shapeError('rope', 'x must be [T, H, d] with d even, positions [T]', { x: x.shape, positions: positions.shape });
   }
-  const [y] = call('rope', {}, [x, positions, vectorOf('rope', 'frequencies', frequencies, d / 2, x.device)], [{ dtype: x.dtype, shape: x.shape, like: x }]);
+  const [y] = call(
+    'rope',
+    {},
+    [x, positions, vectorOf('rope', 'frequencies', frequencies, d / 2, x.device)],
+    [{ dtype: x.dtype, shape: x.shape, like: x }],
+  );
   return y as Tensor<F>;
 }
 
@@ -94,11 +115,21 @@ export function sampleDistribution(logits: Tensor<Float>, options: SampleOptions
   requireFloat('sampleDistribution', { logits });
   requireRank('sampleDistribution', 'logits', logits, 1, '[V]');
   requireInteger('sampleDistribution', 'topK', topK, 0, 2 ** 30);
-  for (const [name, value] of Object.entries({ temperature, topP, repetitionPenalty })) requireFinite('sampleDistribution', name, value);
+  for (const [name, value] of Object.entries({ temperature, topP, repetitionPenalty }))
+    requireFinite('sampleDistribution', name, value);
   if (temperature <= 0 || topP <= 0 || repetitionPenalty <= 0) {
-    throw shapeError('sampleDistribution', `temperature, topP and repetitionPenalty must be above 0, not ${temperature}, ${topP}, ${repetitionPenalty}`, { logits: logits.shape });
+    throw shapeError(
+      'sampleDistribution',
+      `temperature, topP and repetitionPenalty must be above 0, not ${temperature}, ${topP}, ${repetitionPenalty}`,
+      { logits: logits.shape },
+    );
   }
   if (seen) requireInt32('sampleDistribution', 'seen', seen);
-  const [out] = call('sampleDistribution', { temperature, topK, topP, repetitionPenalty }, [logits, seen], [{ dtype: 'float32', shape: logits.shape, like: logits }]);
+  const [out] = call(
+    'sampleDistribution',
+    { temperature, topK, topP, repetitionPenalty },
+    [logits, seen],
+    [{ dtype: 'float32', shape: logits.shape, like: logits }],
+  );
   return out as Tensor<'float32'>;
 }

@@ -28,10 +28,18 @@ export function linear<F extends Float>(x: Tensor<F>, weight: Matrix, options: L
   const { bias, activation = 'none', residual } = options;
   requireFloat('linear', { x, ...(weight instanceof Tensor && { weight }), ...(residual && { residual }) });
   const [N, K] = weight.shape;
-  if (weight.shape.length !== 2 || N === undefined || K === undefined) throw shapeError('linear', 'weight must be [N, K]', { weight: weight.shape });
-  if (x.shape.length < 1 || widthOf(x.shape) !== K) throw shapeError('linear', 'inner dimensions must agree', { x: x.shape, weight: weight.shape });
+  if (weight.shape.length !== 2 || N === undefined || K === undefined)
+    throw shapeError('linear', 'weight must be [N, K]', { weight: weight.shape });
+  if (x.shape.length < 1 || widthOf(x.shape) !== K)
+    throw shapeError('linear', 'inner dimensions must agree', { x: x.shape, weight: weight.shape });
   const shape = [...x.shape.slice(0, -1), N];
-  if (residual) requireSame('linear', 'residual must have the shape of the output', { name: 'residual', shape: residual.shape }, { name: 'output', shape });
+  if (residual)
+    requireSame(
+      'linear',
+      'residual must have the shape of the output',
+      { name: 'residual', shape: residual.shape },
+      { name: 'output', shape },
+    );
   const inputs = [x, weight, vectorOf('linear', 'bias', bias, N, x.device), residual];
   const [y] = call('linear', { activation }, inputs, [{ dtype: x.dtype, shape, like: x }]);
   return y as Tensor<F>;

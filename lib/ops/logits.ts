@@ -21,7 +21,12 @@ export interface ScaledLogitsOptions {
  * @throws {WarpsightError} ERR_ARGUMENT if exp(logitScale) is not a finite float32
  * @see Radford et al. 2021, figure 3; Zhai et al. 2023 for the bias
  */
-export function scaledLogits(x: Tensor<Float>, y: Tensor<Float>, logitScale: number, options: ScaledLogitsOptions = {}): Tensor<'float32'> {
+export function scaledLogits(
+  x: Tensor<Float>,
+  y: Tensor<Float>,
+  logitScale: number,
+  options: ScaledLogitsOptions = {},
+): Tensor<'float32'> {
   const { bias = 0, unit = false } = options;
   const [n, m] = checkPairs('scaledLogits', x, y);
   const params = { multiplier: scaleOf('scaledLogits', logitScale), bias, yUnit: unit };
@@ -54,10 +59,15 @@ export function zeroShotHead(
   requireInteger('zeroShotHead', 'k', k, 1, m);
   const params = { multiplier: scaleOf('zeroShotHead', logitScale), bias, yUnit: unit, sigmoid, k };
   const shape = [n, k];
-  const [scores, indices] = call('zeroShotHead', params, [x, classes], [
-    { dtype: 'float32', shape, like: x },
-    { dtype: 'int32', shape, like: x },
-  ]);
+  const [scores, indices] = call(
+    'zeroShotHead',
+    params,
+    [x, classes],
+    [
+      { dtype: 'float32', shape, like: x },
+      { dtype: 'int32', shape, like: x },
+    ],
+  );
   return { scores: scores as Tensor<'float32'>, indices: indices as Tensor<'int32'> };
 }
 
@@ -73,7 +83,10 @@ function scaleOf(op: string, logitScale: number): number {
   requireFinite(op, 'logitScale', logitScale);
   const multiplier = Math.fround(Math.exp(logitScale));
   if (!Number.isFinite(multiplier)) {
-    throw new WarpsightError('ERR_ARGUMENT', `${op}: exp(logitScale) overflows float32: logitScale is ${logitScale}; CLIP's is about 4.6`);
+    throw new WarpsightError(
+      'ERR_ARGUMENT',
+      `${op}: exp(logitScale) overflows float32: logitScale is ${logitScale}; CLIP's is about 4.6`,
+    );
   }
   return multiplier;
 }

@@ -62,9 +62,18 @@ function layerNormOp<F extends Float>(
   requireFloat(op, { x, ...(residual && { residual }) });
   requireAtLeastOne(op, 'x', x);
   requireFinite(op, 'eps', eps);
-  if (residual) requireSame(op, 'residual must have the shape of x', { name: 'x', shape: x.shape }, { name: 'residual', shape: residual.shape });
+  if (residual)
+    requireSame(
+      op,
+      'residual must have the shape of x',
+      { name: 'x', shape: x.shape },
+      { name: 'residual', shape: residual.shape },
+    );
   const D = widthOf(x.shape);
-  const vectors = [vectorOf(op, 'weight', weight, D, x.device), ...(op === 'layerNorm' ? [vectorOf(op, 'bias', bias, D, x.device)] : [])];
+  const vectors = [
+    vectorOf(op, 'weight', weight, D, x.device),
+    ...(op === 'layerNorm' ? [vectorOf(op, 'bias', bias, D, x.device)] : []),
+  ];
   const output = { dtype: x.dtype, shape: x.shape, like: x };
   const [y, sum] = call(op, { eps }, [x, ...vectors, residual], residual ? [output, output] : [output]);
   return { y: y as Tensor<F>, sum: sum as Tensor<F> | undefined };

@@ -16,7 +16,13 @@ export function toVector(vector: Vector, device: string): Weight<'vector'> {
 }
 
 /** The vector of `length` numbers that an operation wants, or undefined where none was given. */
-export function vectorOf(op: string, name: string, vector: Vector | undefined, length: number, device: string): Weight<'vector'> | undefined {
+export function vectorOf(
+  op: string,
+  name: string,
+  vector: Vector | undefined,
+  length: number,
+  device: string,
+): Weight<'vector'> | undefined {
   if (vector === undefined) return undefined;
   const weight = toVector(vector, device);
   if (weight.layout !== 'vector' || elements(weight.shape) !== length) {
@@ -38,9 +44,14 @@ export function requireFloat(op: string, tensors: Readonly<Record<string, Tensor
   let first: DType | undefined;
   for (const [name, tensor] of Object.entries(tensors)) {
     if (!(tensor instanceof Tensor)) throw new WarpsightError('ERR_ARGUMENT', `${op}: ${name} must be a Tensor`);
-    if (!isFloat(tensor.dtype)) throw new WarpsightError('ERR_DTYPE', `${op}: ${name} must be a float tensor: it is ${tensor.dtype}`);
+    if (!isFloat(tensor.dtype))
+      throw new WarpsightError('ERR_DTYPE', `${op}: ${name} must be a float tensor: it is ${tensor.dtype}`);
     first ??= tensor.dtype;
-    if (tensor.dtype !== first) throw new WarpsightError('ERR_DTYPE', `${op}: all tensors must have one dtype: ${name} is ${tensor.dtype}, the first is ${first}`);
+    if (tensor.dtype !== first)
+      throw new WarpsightError(
+        'ERR_DTYPE',
+        `${op}: all tensors must have one dtype: ${name} is ${tensor.dtype}, the first is ${first}`,
+      );
     if (tensor.device === 'cpu' && tensor.dtype !== 'float32' && op !== 'cast') {
       throw new WarpsightError('ERR_DTYPE', `${op}: the CPU computes in float32: ${name} is ${tensor.dtype}; use ops.cast`);
     }
@@ -60,12 +71,18 @@ export function requireAtLeastOne(op: string, name: string, tensor: Tensor): voi
   if (tensor.shape.length < 1) throw shapeError(op, `${name} must have at least one dimension`, { [name]: tensor.shape });
 }
 
-export function requireSame(op: string, rule: string, a: { name: string; shape: Shape }, b: { name: string; shape: Shape }): void {
+export function requireSame(
+  op: string,
+  rule: string,
+  a: { name: string; shape: Shape },
+  b: { name: string; shape: Shape },
+): void {
   if (!sameShape(a.shape, b.shape)) throw shapeError(op, rule, { [a.name]: a.shape, [b.name]: b.shape });
 }
 
 export function requireFinite(op: string, name: string, value: number): void {
-  if (typeof value !== 'number' || !Number.isFinite(value)) throw new WarpsightError('ERR_ARGUMENT', `${op}: ${name} must be a finite number: it is ${value}`);
+  if (typeof value !== 'number' || !Number.isFinite(value))
+    throw new WarpsightError('ERR_ARGUMENT', `${op}: ${name} must be a finite number: it is ${value}`);
 }
 
 export function requireInteger(op: string, name: string, value: number, min: number, max: number): void {

@@ -40,8 +40,10 @@ export function patchEmbed(pixels: Tensor<'float32'>, weight: Weight<'matrix'>, 
     throw shapeError('patchEmbed', `weight must be [D, ${C}·${patch}·${patch}]`, { pixels: pixels.shape, weight: weight.shape });
   }
   const T = Math.floor(H / patch) * Math.floor(W / patch) + (classToken ? 1 : 0);
-  if (T === 0) throw shapeError('patchEmbed', `pictures must hold at least one patch of ${patch} x ${patch}`, { pixels: pixels.shape });
-  if (pixels.dtype !== 'float32') throw new WarpsightError('ERR_DTYPE', `patchEmbed: pixels must be float32: they are ${pixels.dtype}`);
+  if (T === 0)
+    throw shapeError('patchEmbed', `pictures must hold at least one patch of ${patch} x ${patch}`, { pixels: pixels.shape });
+  if (pixels.dtype !== 'float32')
+    throw new WarpsightError('ERR_DTYPE', `patchEmbed: pixels must be float32: they are ${pixels.dtype}`);
   const { device } = pixels;
   const inputs = [
     pixels,

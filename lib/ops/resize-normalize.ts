@@ -31,6 +31,11 @@ export function resizeNormalize(
   const bytes = typeof scratchBytes === 'object' ? scratchBytes.max * scratchBytes.multiple : scratchBytes;
   const [rows] = call('resizeHorizontal', { width }, [pixels, images, taps], [{ dtype: 'uint8', shape: [bytes], dim }]);
   const lut = vectorOf('resizeNormalize', 'table', table, 3 * 256, pixels.device);
-  const [out] = call('resizeVertical', { width, height }, [rows, images, taps, lut], [{ dtype: 'float32', shape: [images.shape[0]!, 3, height, width], like: images }]);
+  const [out] = call(
+    'resizeVertical',
+    { width, height },
+    [rows, images, taps, lut],
+    [{ dtype: 'float32', shape: [images.shape[0]!, 3, height, width], like: images }],
+  );
   return out as Tensor<'float32'>;
 }

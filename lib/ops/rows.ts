@@ -38,10 +38,15 @@ export function topK<F extends Float>(x: Tensor<F>, k: number): { values: Tensor
   requireAtLeastOne('topK', 'x', x);
   requireInteger('topK', 'k', k, 1, widthOf(x.shape));
   const shape = [...x.shape.slice(0, -1), k];
-  const [values, indices] = call('topK', { k }, [x], [
-    { dtype: x.dtype, shape, like: x },
-    { dtype: 'int32', shape, like: x },
-  ]);
+  const [values, indices] = call(
+    'topK',
+    { k },
+    [x],
+    [
+      { dtype: x.dtype, shape, like: x },
+      { dtype: 'int32', shape, like: x },
+    ],
+  );
   return { values: values as Tensor<F>, indices: indices as Tensor<'int32'> };
 }
 
@@ -70,8 +75,14 @@ export function segmentMean<F extends Float>(x: Tensor<F>, segments: Tensor<'int
   requireFloat('segmentMean', { x });
   requireInt32('segmentMean', 'segments', segments);
   requireRank('segmentMean', 'x', x, 2, '[R, D]');
-  if (segments.shape.length !== 2 || segments.shape[1] !== 2) throw shapeError('segmentMean', 'segments must be [C, 2]', { segments: segments.shape });
-  const [y] = call('segmentMean', {}, [x, segments], [{ dtype: x.dtype, shape: [segments.shape[0]!, x.shape[1]!], like: segments }]);
+  if (segments.shape.length !== 2 || segments.shape[1] !== 2)
+    throw shapeError('segmentMean', 'segments must be [C, 2]', { segments: segments.shape });
+  const [y] = call(
+    'segmentMean',
+    {},
+    [x, segments],
+    [{ dtype: x.dtype, shape: [segments.shape[0]!, x.shape[1]!], like: segments }],
+  );
   return y as Tensor<F>;
 }
 
@@ -93,8 +104,13 @@ export function embed(
   const D = table.shape[1]!;
   if (positions) {
     requireInt32('embed', 'positions', positions);
-    if (rowsOf([...positions.shape, 1]) !== rowsOf([...ids.shape, 1])) throw shapeError('embed', 'a position for each id is needed', { ids: ids.shape, positions: positions.shape });
-    if (positionTable?.shape[1] !== D) throw shapeError('embed', 'both tables must be equally wide', { table: table.shape, positionTable: positionTable?.shape ?? [] });
+    if (rowsOf([...positions.shape, 1]) !== rowsOf([...ids.shape, 1]))
+      throw shapeError('embed', 'a position for each id is needed', { ids: ids.shape, positions: positions.shape });
+    if (positionTable?.shape[1] !== D)
+      throw shapeError('embed', 'both tables must be equally wide', {
+        table: table.shape,
+        positionTable: positionTable?.shape ?? [],
+      });
   }
   const [y] = call('embed', {}, [ids, table, positions, positionTable], [{ dtype, shape: [...ids.shape, D], like: ids }]);
   return y as Tensor<Float>;

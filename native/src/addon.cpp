@@ -8,6 +8,7 @@
 #include "environment.h"
 #include "safetensors.h"
 #include "weights.h"
+#include "widen.h"
 #ifdef WARPSIGHT_CUDA
 #include "../cuda/backend.h"
 #endif
@@ -428,6 +429,27 @@ Napi::Value open_checkpoint(const Napi::CallbackInfo& info) {
     });
 }
 
+// readStored(checkpoint, tensor): Promise<Float32Array>, the numbers of a stored float tensor
+Napi::Value read_stored(const Napi::CallbackInfo& info) {
+    const CheckpointHandle& checkpoint = unwrap<CheckpointHandle>(info[0]);
+    const auto& entry = checkpoint.tensors.at(size_t(parse_integer(info[1], "tensor", 0, int64_t(checkpoint.tensors.size()) - 1)));
+    CheckpointRows::Part part{checkpoint.files.at(size_t(entry.file)), entry.tensor, 0, 0};
+    return Environment::of(info.Env()).background(info.Env(), [part]() mutable -> std::function<Napi::Value(Napi::Env)> {
+        part.rows = part.file->tensors()[size_t(part.tensor)].elements();
+        CheckpointRows rows({part}, 1);
+        size_t count = size_t(rows.rows());
+        std::vector<std::byte> stored(count * size_of(rows.dtype()));
+        rows.read_rows(0, int64_t(count), stored.data());
+        auto numbers = std::make_shared<std::vector<float>>(count);
+        widen(rows.dtype(), stored.data(), count, numbers->data());
+        return [numbers](Napi::Env env) -> Napi::Value {
+            Napi::Float32Array array = Napi::Float32Array::New(env, numbers->size());
+            std::copy(numbers->begin(), numbers->end(), array.Data());
+            return array;
+        };
+    });
+}
+
 // A weight as it is asked for: rows of one or more tensors, one below the other.
 struct WeightRequest {
     WeightLayout layout;
@@ -545,6 +567,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
     add.operator()<abort_flag>("abortFlag");
     add.operator()<abort>("abort");
     add.operator()<open_checkpoint>("openCheckpoint");
+    add.operator()<read_stored>("readStored");
     add.operator()<load_weights>("loadWeights");
     add.operator()<create_weight>("createWeight");
     add.operator()<weight_info>("weightInfo");

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "counters.h"
+#include "widen.h"
 
 namespace warpsight {
 
@@ -270,20 +271,6 @@ void RunJob::finish() {
 
 ReadJob::ReadJob(std::shared_ptr<Storage> storage, bool widen) : widen_(widen && size_of(storage->dtype()) == 2) { inputs.push_back(std::move(storage)); }
 
-static float widen_half(uint16_t h) {
-    uint32_t sign = uint32_t(h & 0x8000) << 16, exponent = (h >> 10) & 31, mantissa = h & 0x3ff, bits;
-    if (exponent == 31) bits = 0x7f800000 | mantissa << 13;
-    else if (exponent) bits = (exponent + 112) << 23 | mantissa << 13;
-    else {
-        float value = float(mantissa) * 0x1p-24f;  // subnormal: exact
-        std::memcpy(&bits, &value, 4);
-    }
-    bits |= sign;
-    float value;
-    std::memcpy(&value, &bits, 4);
-    return value;
-}
-
 bool ReadJob::advance(Lane& lane) {
     const std::shared_ptr<Storage>& storage = inputs[0];
     if (storage->failure()) {
@@ -307,14 +294,7 @@ void ReadJob::finish() {
     if (widen_ && !failure) {
         size_t count = size / 2;
         std::unique_ptr<std::byte[]> wide(new std::byte[std::max<size_t>(count * 4, 1)]);
-        const auto* from = reinterpret_cast<const uint16_t*>(bytes.get());
-        auto* to = reinterpret_cast<float*>(wide.get());
-        bool half = inputs[0]->dtype() == DType::float16;
-        for (size_t i = 0; i < count; ++i) {
-            uint32_t bits = uint32_t(from[i]) << 16;
-            if (half) to[i] = widen_half(from[i]);
-            else std::memcpy(&to[i], &bits, 4);
-        }
+        widen(inputs[0]->dtype(), bytes.get(), count, reinterpret_cast<float*>(wide.get()));
         bytes = std::move(wide);
         size = count * 4;
     }

@@ -1,0 +1,171 @@
+import type { Float } from '../dtype';
+import { abortError, WarpsightError } from '../errors';
+import { type NativeCheckpoint, native, type StoredTensor, type WeightLayout, type WeightRequest } from '../native';
+import { flagOf } from '../program';
+import { elements, type Shape } from '../shape';
+import { Weight } from '../weight';
+
+/** Opened files and the tensors in them, by the names that models use. */
+export interface CheckpointFiles {
+  readonly handle: NativeCheckpoint;
+  /** Index into the addon's list of tensors, with what is stored there. */
+  readonly tensors: ReadonlyMap<string, { readonly index: number; readonly stored: StoredTensor; readonly fileName: string }>;
+}
+
+/** Rows of a stored tensor; all of them by default. */
+export interface RowRange {
+  readonly name: string;
+  readonly first: number;
+  readonly count: number;
+}
+
+type Part = string | RowRange;
+
+export interface LoadWeightsOptions {
+  readonly signal?: AbortSignal | undefined;
+  /** After every few megabytes: the file read last, and bytes as stored. */
+  readonly onProgress?:
+    | ((progress: { readonly file: string; readonly loaded: number; readonly total: number }) => void)
+    | undefined;
+}
+
+interface Requested {
+  readonly request: WeightRequest;
+  readonly weight: Weight;
+  /** As stored. */
+  readonly bytes: number;
+  readonly fileName: string;
+}
+
+/**
+ * Collects the weights that a model is built from, and loads them in one go: the model is assembled first, with weights that are filled when
+ * {@link WeightLoader.load} has read them from the files straight into the device's layout.
+ */
+export class WeightLoader {
+  readonly #requests: Requested[] = [];
+
+  constructor(
+    readonly files: CheckpointFiles,
+    readonly device: string,
+    /** Dtype of the activations. */
+    readonly compute: Float,
+  ) {}
+
+  has(name: string): boolean {
+    return this.files.tensors.has(name);
+  }
+
+  /**
+   * A matrix [Σ rows, columns] of one or more stored tensors, one below the other; a stored [D, C, p, p] counts as [D, C·p·p].
+   *
+   * @throws {WarpsightError} ERR_CHECKPOINT if a tensor is missing or has another shape than `shapes` says
+   */
+  matrix(parts: readonly Part[], shape: readonly [rows: number, columns: number], stored?: Shape): Weight<'matrix'> {
+    return this.#request('matrix', parts, shape, (rows) => stored ?? [rows, shape[1]]);
+  }
+
+  /** Float32 numbers of one or more stored tensors, one behind the other; `stored` is the shape of a single one in the file. */
+  vector(parts: readonly Part[], length: number, stored?: Shape): Weight<'vector'> {
+    return this.#request('vector', parts, [length], (rows) => stored ?? [rows]);
+  }
+
+  /** A table whose rows are gathered. */
+  table(name: string, shape: readonly [rows: number, columns: number], stored: Shape = shape): Weight<'table'> {
+    return this.#request('table', [name], shape, () => stored);
+  }
+
+  /** One stored number, read at once: a logit scale. */
+  async scalar(name: string): Promise<number> {
+    const { index, stored, fileName } = this.#find(name);
+    if (elements(stored.shape) !== 1) {
+      throw new WarpsightError(
+        'ERR_CHECKPOINT',
+        `checkpoint "${fileName}": "${name}" is [${stored.shape.join(', ')}], one number is needed`,
+      );
+    }
+    const [number] = await native.readStored(this.files.handle, index);
+    return number!;
+  }
+
+  /** Reads everything that was asked for; the weights are usable then. */
+  async load(options: LoadWeightsOptions = {}): Promise<void> {
+    const { signal, onProgress } = options;
+    const flag = signal ? flagOf(signal) : null;
+    const total = this.#requests.reduce((sum, { bytes }) => sum + bytes, 0);
+    let loaded = 0;
+    for (const group of groupsOf(this.#requests)) {
+      if (signal?.aborted) throw abortError(signal);
+      const handles = await native.loadWeights(
+        this.device,
+        this.files.handle,
+        group.map(({ request }) => request),
+        flag,
+      );
+      handles.forEach((handle, i) => {
+        group[i]!.weight.fill(handle);
+      });
+      loaded += group.reduce((sum, { bytes }) => sum + bytes, 0);
+      onProgress?.({ file: group.at(-1)!.fileName, loaded, total });
+    }
+  }
+
+  /** Every weight that was asked for. */
+  get weights(): readonly Weight[] {
+    return this.#requests.map(({ weight }) => weight);
+  }
+
+  #request<L extends WeightLayout>(
+    layout: L,
+    parts: readonly Part[],
+    shape: Shape,
+    storedShape: (rows: number) => Shape,
+  ): Weight<L> {
+    const columns = layout === 'vector' ? 1 : shape[1]!;
+    let bytes = 0;
+    let lastFile = '';
+    const found = parts.map((part) => {
+      const name = typeof part === 'string' ? part : part.name;
+      const { index, stored, fileName } = this.#find(name);
+      const all = elements(stored.shape) / columns;
+      const { first, count } = typeof part === 'string' ? { first: 0, count: all } : part;
+      if (typeof part === 'string')
+        this.#check(name, fileName, stored, parts.length === 1 ? storedShape(shape[0]!) : storedShape(shape[0]! / parts.length));
+      bytes += count * columns * (stored.dtype === 'F32' ? 4 : 2);
+      lastFile = fileName;
+      return { tensor: index, firstRow: first, rows: count };
+    });
+    const weight = Weight.pending(layout, shape, this.device);
+    this.#requests.push({ request: { layout, compute: this.compute, columns, parts: found }, weight, bytes, fileName: lastFile });
+    return weight;
+  }
+
+  #find(name: string) {
+    const found = this.files.tensors.get(name);
+    if (!found) throw new WarpsightError('ERR_CHECKPOINT', `the checkpoint has no tensor "${name}"`);
+    return found;
+  }
+
+  #check(name: string, fileName: string, stored: StoredTensor, expected: Shape): void {
+    if (stored.shape.length === expected.length && stored.shape.every((size, i) => size === expected[i])) return;
+    throw new WarpsightError(
+      'ERR_CHECKPOINT',
+      `checkpoint "${fileName}": "${name}" is [${stored.shape.join(', ')}], the config says [${expected.join(', ')}]`,
+    );
+  }
+}
+
+/** Groups of requests of about 16 MB: between them progress is told and an abort is seen. */
+function* groupsOf(requests: readonly Requested[]): Generator<Requested[]> {
+  let group: Requested[] = [];
+  let bytes = 0;
+  for (const request of requests) {
+    group.push(request);
+    bytes += request.bytes;
+    if (bytes >= 16 << 20) {
+      yield group;
+      group = [];
+      bytes = 0;
+    }
+  }
+  if (group.length > 0) yield group;
+}

@@ -1,0 +1,34 @@
+/** The public names of warpsight, and nothing else. */
+export { counters, Device, type DeviceName, device, devices, setThreads, threads } from './device';
+export type { ArrayOf, DType, Float } from './dtype';
+export { type ErrorCode, WarpsightError } from './errors';
+export {
+  CLIP,
+  type ClipComposition,
+  type ClipOutput,
+  type EncodeOptions,
+  type ImageInputs,
+  type LoadOptions,
+  SigLIP,
+  type TextInput,
+  type TokenIds,
+} from './models/clip';
+export { SiglipTextTransformer, type TextEncoder, type TextInputs, TextTransformer } from './models/text-encoder';
+export { SiglipVisionTransformer, type VisionEncoder, VisionTransformer } from './models/vision-encoder';
+export type { Counters, DeviceInfo, DeviceMemory, StepInfo, TypedArray } from './native';
+export * as ops from './ops';
+export { ImageProcessor } from './preprocess/image-processor';
+export type { ImageInput, PixelTensor, RawPixels } from './preprocess/image-source';
+export { Tokenizer } from './preprocess/tokenizer';
+export { dim, type InputSpec, type LaunchOptions, type Program } from './program';
+export type { Shape } from './shape';
+export { scope, Tensor, type TensorOptions } from './tensor';
+export { Weight, type WeightOptions } from './weight';
+export {
+  type Classification,
+  type ClassifyOptions,
+  type ClassScore,
+  type Template,
+  ZeroShotClassifier,
+  type ZeroShotOptions,
+} from './zero-shot';

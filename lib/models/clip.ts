@@ -1,0 +1,569 @@
+import { type DeviceName, device as openDevice } from '../device';
+import type { Float } from '../dtype';
+import { abortError, WarpsightError } from '../errors';
+import type { Linear } from '../nn/encoder-layer';
+import { l2Normalize, linear, resizeNormalize, scaledLogits, zeroShotHead } from '../ops';
+import type { ImageProcessor } from '../preprocess/image-processor';
+import { type ImageInput, isPixelTensor, type PixelTensor } from '../preprocess/image-source';
+import { kDescriptor, type ResizePlan } from '../preprocess/resample';
+import { kSegmentFields, type TextBatchPlan } from '../preprocess/text-batch';
+import type { Tokenizer } from '../preprocess/tokenizer';
+import { Borrowed, dim, type InputSpec, type ProgramInput, type ProgramResult } from '../program';
+import { Tensor } from '../tensor';
+import { Weight } from '../weight';
+import type { ClipModelConfig } from './clip-config';
+import { bucket, type ProgramCache, programCache, toFloat32 } from './encode-program';
+import { loadClip } from './load-clip';
+import type { TextEncoder, TextInputs } from './text-encoder';
+import type { VisionEncoder } from './vision-encoder';
+
+/** Where a checkpoint comes from and how it runs. */
+export interface LoadOptions {
+  /** 'auto' (default): CUDA where it can be used, else the CPU; `model.device` says which. */
+  readonly device?: DeviceName;
+  /** Arithmetic of activations. 'auto' (default): float32 on the CPU; on CUDA the checkpoint's own 16-bit type, float16 if it is float32. */
+  readonly dtype?: 'auto' | Float;
+  readonly onProgress?: (progress: { readonly file: string; readonly loaded: number; readonly total: number }) => void;
+  readonly signal?: AbortSignal;
+  readonly revision?: string;
+  readonly cacheDir?: string;
+  readonly localFilesOnly?: boolean;
+}
+
+export interface EncodeOptions {
+  /** Rows of unit length. false by default */
+  readonly normalize?: boolean;
+  readonly signal?: AbortSignal;
+}
+
+/** Already tokenised: rows of any length, end mark included, padding allowed. */
+export interface TokenIds {
+  readonly inputIds: readonly (readonly number[] | Int32Array)[];
+}
+
+export type ImageInputs = ImageInput | readonly ImageInput[];
+export type TextInput = string | readonly string[] | TokenIds;
+
+/** What a CLIP is composed of. */
+export interface ClipComposition {
+  readonly visionEncoder: VisionEncoder;
+  readonly textEncoder: TextEncoder;
+  /** [projectionDim, width]; without it the encoder's features are the embedding. */
+  readonly visionProjection?: Linear | Weight<'matrix'> | undefined;
+  readonly textProjection?: Linear | Weight<'matrix'> | undefined;
+  /** As checkpoints store it, before exp(). */
+  readonly logitScale: number;
+  /** Given: SigLIP's form, each pair judged by itself with a sigmoid. */
+  readonly logitBias?: number | undefined;
+  /** For pictures; without it only pre-processed pixels are taken. */
+  readonly imageProcessor?: ImageProcessor | undefined;
+  /** For strings; without it only ids are taken. */
+  readonly tokenizer?: Tokenizer | undefined;
+  /** 'cpu' by default: where the weights are. */
+  readonly device?: string | undefined;
+  readonly dtype?: Float | undefined;
+  readonly config?: ClipModelConfig | undefined;
+}
+
+export interface ClipOutput {
+  /** [n, m]: exp(scale)·cos (+ bias) */
+  readonly logitsPerImage: Tensor<'float32'>;
+  /** [m, n] */
+  readonly logitsPerText: Tensor<'float32'>;
+  /** [n, d], unit rows */
+  readonly imageEmbeds: Tensor<'float32'>;
+  /** [m, d], unit rows */
+  readonly textEmbeds: Tensor<'float32'>;
+  dispose(): void;
+}
+
+/** Rows of one run: beyond it the work goes in several. */
+const kMostImages = 64;
+const kMostTokens = 16_384;
+/** Above it a call goes to the lane that lets short calls pass between its steps. */
+const kInteractiveImages = 4;
+const kInteractiveTokens = 512;
+
+/**
+ * Images and texts in one space.
+ *
+ * ```
+ * images ─▶ visionEncoder ─▶ visionProjection ─▶ L2 norm ─┐
+ *                                                         ├─▶ exp(logitScale)·I·Tᵀ
+ * texts  ─▶ textEncoder   ─▶ textProjection   ─▶ L2 norm ─┘
+ * ```
+ *
+ * @see Radford et al. 2021, figure 3
+ */
+export class CLIP {
+  readonly device: string;
+  readonly dtype: Float;
+  /** What the checkpoint's config.json says; undefined for a composition of one's own. */
+  readonly config: ClipModelConfig | undefined;
+  /** d, the width of embeddings */
+  readonly projectionDim: number;
+  readonly logitScale: number;
+  /** SigLIP's learned bias; its presence makes scores sigmoids. */
+  readonly logitBias: number | undefined;
+  readonly tokenizer: Tokenizer | undefined;
+  readonly imageProcessor: ImageProcessor | undefined;
+  readonly #vision: VisionEncoder;
+  readonly #text: TextEncoder;
+  readonly #visionProjection: Linear | undefined;
+  readonly #textProjection: Linear | undefined;
+  readonly #programs: ProgramCache = programCache();
+  readonly #table: Weight<'vector'> | undefined;
+  #weights: readonly Weight[] = [];
+  #disposed = false;
+
+  constructor(composition: ClipComposition) {
+    const { visionEncoder, textEncoder, visionProjection, textProjection, logitScale, logitBias } = composition;
+    this.#vision = visionEncoder;
+    this.#text = textEncoder;
+    this.#visionProjection = asLinear(visionProjection);
+    this.#textProjection = asLinear(textProjection);
+    this.device = composition.device ?? this.#visionProjection?.weight.device ?? 'cpu';
+    this.dtype = composition.dtype ?? 'float32';
+    this.config = composition.config;
+    this.tokenizer = composition.tokenizer;
+    this.imageProcessor = composition.imageProcessor;
+    this.logitScale = checkScale(logitScale);
+    this.logitBias = logitBias;
+    const widths = [
+      this.#visionProjection?.weight.shape[0] ?? visionEncoder.width,
+      this.#textProjection?.weight.shape[0] ?? textEncoder.width,
+    ];
+    if (widths[0] !== widths[1]) {
+      throw new WarpsightError(
+        'ERR_SHAPE',
+        `CLIP: images are projected to ${widths[0]} numbers, texts to ${widths[1]}: they must be as many`,
+      );
+    }
+    this.projectionDim = widths[0]!;
+    if (this.imageProcessor) this.#table = Weight.vector(this.imageProcessor.lut, { device: this.device });
+  }
+
+  /**
+   * Loads a CLIP or SigLIP checkpoint in Hugging Face format: a folder, or 'org/name' from the Hugging Face cache. Without an argument: the small
+   * model that ships with the package.
+   *
+   * @throws {WarpsightError} ERR_CHECKPOINT, ERR_CONFIG, ERR_TOKENIZER, ERR_DEVICE, ERR_OUT_OF_MEMORY, ERR_ABORTED
+   */
+  static async fromPretrained(folderOrHubId?: string | URL, options: LoadOptions = {}): Promise<CLIP> {
+    const { signal } = options;
+    if (signal?.aborted) throw abortError(signal);
+    const { name } = openDevice(options.device ?? 'auto');
+    const { composition, weights } = await loadClip(folderOrHubId, name, options);
+    const clip = new CLIP(composition);
+    clip.#weights = weights;
+    return clip;
+  }
+
+  /**
+   * @param images one or an array of paths, file URLs, encoded bytes, raw pixels, or pre-processed `{ pixels, shape }`
+   * @returns [n, projectionDim]; the caller disposes it
+   * @throws {WarpsightError} ERR_IMAGE, ERR_SHAPE, ERR_ABORTED, ERR_DISPOSED
+   */
+  async encodeImage(images: ImageInputs, options: EncodeOptions = {}): Promise<Tensor<'float32'>> {
+    const { normalize = false, signal } = options;
+    const head: ImageHead<Tensor<'float32'>> = {
+      key: normalize ? 'unit' : 'plain',
+      build: (features) => (normalize ? l2Normalize(features) : features),
+    };
+    const parts = await this.#runImages(images, head, signal);
+    return joinRows(parts, this.projectionDim, this.device);
+  }
+
+  /**
+   * @param texts strings, or ids
+   * @returns [m, projectionDim]; the caller disposes it
+   * @throws {WarpsightError} ERR_TOKENIZER, ERR_ARGUMENT, ERR_ABORTED, ERR_DISPOSED
+   */
+  async encodeText(texts: TextInput, options: EncodeOptions = {}): Promise<Tensor<'float32'>> {
+    const { normalize = false, signal } = options;
+    this.#alive();
+    const rows = await this.#tokenRows(texts, signal);
+    this.#alive();
+    const parts: Tensor<'float32'>[] = [];
+    for (const group of groupRows(rows, this.#text.contextLength))
+      parts.push(this.#runText(this.#text.layout(group), normalize, signal));
+    return joinRows(parts, this.projectionDim, this.device);
+  }
+
+  /**
+   * Every image with every text.
+   *
+   * @throws {WarpsightError} as encodeImage and encodeText
+   */
+  async forward(images: ImageInputs, texts: TextInput, options: Pick<EncodeOptions, 'signal'> = {}): Promise<ClipOutput> {
+    const [imageEmbeds, textEmbeds] = await both(
+      this.encodeImage(images, { ...options, normalize: true }),
+      this.encodeText(texts, { ...options, normalize: true }),
+    );
+    const bias = { bias: this.logitBias ?? 0, unit: true };
+    const logitsPerImage = scaledLogits(imageEmbeds, textEmbeds, this.logitScale, bias);
+    const logitsPerText = scaledLogits(textEmbeds, imageEmbeds, this.logitScale, bias);
+    const output = { logitsPerImage, logitsPerText, imageEmbeds, textEmbeds };
+    return {
+      ...output,
+      dispose: () => {
+        for (const tensor of Object.values(output)) tensor.dispose();
+      },
+    };
+  }
+
+  /** The cosine of every image with every text, as numbers: [image][text]. */
+  async similarity(images: ImageInputs, texts: TextInput, options: Pick<EncodeOptions, 'signal'> = {}): Promise<number[][]> {
+    const [imageEmbeds, textEmbeds] = await both(
+      this.encodeImage(images, { ...options, normalize: true }),
+      this.encodeText(texts, { ...options, normalize: true }),
+    );
+    const cosines = scaledLogits(imageEmbeds, textEmbeds, 0, { unit: true });
+    try {
+      return (await cosines.rows()).map((row) => [...row]);
+    } finally {
+      for (const tensor of [imageEmbeds, textEmbeds, cosines]) tensor.dispose();
+    }
+  }
+
+  /**
+   * @internal The k best classes of each image, in one native call from pictures to scores.
+   * @param classes [C, d] unit rows; @param key tells apart programs that captured other classes
+   */
+  async rankClasses(
+    images: ImageInputs,
+    classes: Tensor<'float32'>,
+    key: string,
+    k: number,
+    signal?: AbortSignal,
+  ): Promise<RankedClasses[]> {
+    const { logitScale, logitBias } = this;
+    const head: ImageHead<{ scores: Tensor<'float32'>; indices: Tensor<'int32'> }> = {
+      key: `rank ${key} ${k}`,
+      build: (features) =>
+        zeroShotHead(features, classes, logitScale, { k, unit: true, sigmoid: logitBias !== undefined, bias: logitBias ?? 0 }),
+    };
+    const parts = await this.#runImages(images, head, signal);
+    try {
+      const ranked: RankedClasses[] = [];
+      for (const { scores, indices } of parts) {
+        const [scoreRows, indexRows] = await Promise.all([scores.rows(), indices.rows()]);
+        scoreRows.forEach((row, i) => {
+          ranked.push({ scores: row, indices: indexRows[i]! });
+        });
+      }
+      return ranked;
+    } finally {
+      for (const { scores, indices } of parts) {
+        scores.dispose();
+        indices.dispose();
+      }
+    }
+  }
+
+  /** Plans and runs what a first call of this batch size would have to: later calls find everything ready. */
+  async warmup({ batch = 1 }: { readonly batch?: number } = {}): Promise<void> {
+    const size = this.#vision.imageSize;
+    const shape = [batch, 3, size, size] as const;
+    const image = await this.encodeImage({ pixels: new Float32Array(batch * 3 * size * size), shape });
+    const ids = Int32Array.from({ length: 2 }, () => 0);
+    ids[1] = this.config?.kind === 'clip' ? endMark(this.config.text) : 0;
+    const text = await this.encodeText({ inputIds: [ids] });
+    await Promise.all([image.read(), text.read()]);
+    image.dispose();
+    text.dispose();
+  }
+
+  /** Bytes on the device that this model's weights take; weights shared with other models count in each. */
+  memoryUsage(): { readonly device: string; readonly weights: number } {
+    this.#alive();
+    return { device: this.device, weights: this.#weights.reduce((sum, weight) => sum + weight.info.bytes, 0) };
+  }
+
+  /** Lets go of weights and programs; work in flight ends first. Safe again. */
+  dispose(): void {
+    this.#disposed = true;
+    this.#programs.clear();
+    for (const weight of this.#weights) weight.dispose();
+    this.#table?.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  // ── images ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  async #runImages<R extends ProgramResult>(
+    images: ImageInputs,
+    head: ImageHead<R>,
+    signal: AbortSignal | undefined,
+  ): Promise<R[]> {
+    this.#alive();
+    const list = Array.isArray(images) ? (images as readonly ImageInput[]) : [images as ImageInput];
+    const parts: R[] = [];
+    if (list.length === 0) return parts;
+    const pixelTensors = list.filter(isPixelTensor);
+    if (pixelTensors.length > 0) {
+      if (pixelTensors.length < list.length) {
+        throw new WarpsightError('ERR_IMAGE', 'pictures and pre-processed { pixels, shape } can not be mixed in one call');
+      }
+      for (const batch of splitPixels(pixelTensors, this.#vision.imageSize)) parts.push(this.#runPixels(batch, head, signal));
+      return parts;
+    }
+    const { imageProcessor } = this;
+    if (!imageProcessor) {
+      throw new WarpsightError('ERR_CONFIG', 'this model has no preprocessor_config.json: pass pre-processed { pixels, shape }');
+    }
+    if (list.length <= kMostImages) {
+      const plan = await imageProcessor.prepare(list, signal ? { signal } : {});
+      this.#alive();
+      return [this.#runPlan(plan, head, signal)];
+    }
+    for (let i = 0; i < list.length; i += kMostImages) {
+      const plan = await imageProcessor.prepare(list.slice(i, i + kMostImages), signal ? { signal } : {});
+      this.#alive();
+      parts.push(this.#runPlan(plan, head, signal));
+    }
+    return parts;
+  }
+
+  #runPixels<R extends ProgramResult>(batch: PixelBatch, head: ImageHead<R>, signal: AbortSignal | undefined): R {
+    const n = bucket(batch.count, 1, 2);
+    const size = this.#vision.imageSize;
+    const inputs: InputSpec[] = [{ shape: [dim('n', n), 3, size, size] }, { shape: [dim('n', n)], dtype: 'int32' }];
+    const program = this.#program(`pixels ${head.key} ${n}`, inputs, (pixels, pooled) =>
+      head.build(this.#imageFeatures(pixels!, pooled!)),
+    );
+    return program.launch([batch.pixels, this.#pooledRows(batch.count)], {
+      bulk: batch.count > kInteractiveImages,
+      signal,
+    }) as R;
+  }
+
+  #runPlan<R extends ProgramResult>(plan: ResizePlan, head: ImageHead<R>, signal: AbortSignal | undefined): R {
+    const { sources, images, taps, scratchBytes, width, height } = plan;
+    if (width !== this.#vision.imageSize || height !== this.#vision.imageSize) {
+      throw new WarpsightError(
+        'ERR_CONFIG',
+        `preprocessor_config.json makes pictures of ${width} x ${height}, the model takes ${this.#vision.imageSize} x ${this.#vision.imageSize}`,
+      );
+    }
+    const count = images.length / kDescriptor.length;
+    const bytes = sources.reduce((sum, source) => sum + source.length, 0);
+    const dims = {
+      n: dim('n', bucket(count, 1, 2)),
+      bytes: dim('bytes', bucket(bytes, 1 << 16, 4)),
+      taps: dim('taps', bucket(taps.length, 1 << 12, 4)),
+      scratch: dim('scratch', bucket(scratchBytes, 1 << 16, 4)),
+    };
+    const inputs: InputSpec[] = [
+      { shape: [dims.bytes], dtype: 'uint8' },
+      { shape: [dims.n, kDescriptor.length], dtype: 'int32' },
+      { shape: [dims.taps], dtype: 'int32' },
+      { shape: [dims.n], dtype: 'int32' },
+    ];
+    const key = `pictures ${head.key} ${Object.values(dims)
+      .map(({ max }) => max)
+      .join(' ')}`;
+    const program = this.#program(key, inputs, (pixels, descriptors, tables, pooled) => {
+      const normalised = resizeNormalize(pixels as Tensor<'uint8'>, descriptors as Tensor<'int32'>, tables as Tensor<'int32'>, {
+        width,
+        height,
+        table: this.#table!,
+        scratchBytes: dims.scratch,
+      }); // [n, 3, R, R]
+      return head.build(this.#imageFeatures(normalised, pooled!));
+    });
+    return program.launch([new Borrowed(sources), images, taps, this.#pooledRows(count)], {
+      sizes: { scratch: scratchBytes },
+      bulk: count > kInteractiveImages,
+      signal,
+    }) as R;
+  }
+
+  #imageFeatures(pixels: Tensor, pooledRows: Tensor): Tensor<'float32'> {
+    const features = this.#vision.forward(pixels as Tensor<'float32'>, pooledRows as Tensor<'int32'>); // [n, D]
+    return toFloat32(project(features, this.#visionProjection)); // [n, d]
+  }
+
+  #pooledRows(count: number): Int32Array {
+    return Int32Array.from({ length: count }, (_, i) => this.#vision.pooledRow(i));
+  }
+
+  // ── texts ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  async #tokenRows(texts: TextInput, signal: AbortSignal | undefined): Promise<Int32Array[]> {
+    const { contextLength, vocabularySize } = this.#text;
+    if (isTokenIds(texts)) return texts.inputIds.map((row, i) => checkIds(row, i, vocabularySize));
+    const list = typeof texts === 'string' ? [texts] : texts;
+    if (!Array.isArray(list))
+      throw new WarpsightError(
+        'ERR_ARGUMENT',
+        `texts must be a string, an array of strings, or { inputIds }: it is ${typeof texts}`,
+      );
+    if (!this.tokenizer) throw new WarpsightError('ERR_TOKENIZER', 'this model has no tokenizer files: pass { inputIds }');
+    const batch = await this.tokenizer.encodeBatch(list, { maxLength: contextLength, ...(signal && { signal }) });
+    return batch.ids;
+  }
+
+  #runText(plan: TextBatchPlan, normalize: boolean, signal: AbortSignal | undefined): Tensor<'float32'> {
+    const { ids, positions, segments, lastRows, lastSegments } = plan;
+    const T = dim('T', bucket(ids.length, 16, 2));
+    const S = dim('S', bucket(segments.length / kSegmentFields, 1, 4));
+    const B = dim('B', bucket(lastRows.length, 1, 4));
+    const inputs: InputSpec[] = [
+      { shape: [T], dtype: 'int32' },
+      { shape: [T], dtype: 'int32' },
+      { shape: [S, kSegmentFields], dtype: 'int32' },
+      { shape: [B], dtype: 'int32' },
+      { shape: [B, kSegmentFields], dtype: 'int32' },
+    ];
+    const key = `text ${normalize} ${T.max} ${S.max} ${B.max}`;
+    const program = this.#program(key, inputs, (...given) => {
+      const [tokenIds, tokenPositions, sequences, rows, lastSequences] = given as Tensor<'int32'>[];
+      const batch: TextInputs = {
+        ids: tokenIds!,
+        positions: tokenPositions!,
+        segments: sequences!,
+        lastRows: rows!,
+        lastSegments: lastSequences!,
+      };
+      const features = toFloat32(project(this.#text.forward(batch), this.#textProjection)); // [B, d]
+      return normalize ? l2Normalize(features) : features;
+    });
+    return program.launch([ids, positions, segments, lastRows, lastSegments], {
+      bulk: ids.length > kInteractiveTokens,
+      signal,
+    }) as Tensor<'float32'>;
+  }
+
+  // ── both ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  #program(key: string, inputs: readonly InputSpec[], build: (...inputs: Tensor[]) => ProgramResult) {
+    return this.#programs.get(key, () => openDevice(this.device as DeviceName).compile(build, inputs));
+  }
+
+  #alive(): void {
+    if (this.#disposed) throw new WarpsightError('ERR_DISPOSED', 'the model was used after dispose()');
+  }
+}
+
+/** Scores of the best classes, falling, and which classes they are. */
+export interface RankedClasses {
+  readonly scores: Float32Array;
+  readonly indices: Int32Array;
+}
+
+/** What is done with image features in the same program. */
+interface ImageHead<R extends ProgramResult> {
+  /** Tells programs with other heads apart. */
+  readonly key: string;
+  build(features: Tensor<'float32'>): R;
+}
+
+interface PixelBatch {
+  readonly pixels: ProgramInput;
+  readonly count: number;
+}
+
+function asLinear(projection: Linear | Weight<'matrix'> | undefined): Linear | undefined {
+  return projection instanceof Weight ? { weight: projection } : projection;
+}
+
+function project(features: Tensor<Float>, projection: Linear | undefined): Tensor<Float> {
+  return projection ? linear(features, projection.weight, { bias: projection.bias }) : features;
+}
+
+function checkScale(logitScale: number): number {
+  if (typeof logitScale !== 'number' || !Number.isFinite(Math.fround(Math.exp(logitScale)))) {
+    throw new WarpsightError(
+      'ERR_CONFIG',
+      `logit_scale is ${logitScale}: exp(logit_scale) must be a finite float32; a trained one is about ln 100 = 4.6`,
+    );
+  }
+  return logitScale;
+}
+
+function endMark({ eosTokenId, vocabularySize }: { eosTokenId: number; vocabularySize: number }): number {
+  return eosTokenId === 2 ? vocabularySize - 1 : eosTokenId;
+}
+
+function isTokenIds(texts: TextInput): texts is TokenIds {
+  return typeof texts === 'object' && texts !== null && 'inputIds' in texts;
+}
+
+function checkIds(row: readonly number[] | Int32Array, index: number, vocabularySize: number): Int32Array {
+  const ids = Array.isArray(row) || ArrayBuffer.isView(row) ? (row as readonly number[]) : [];
+  if (ids.length === 0) throw new WarpsightError('ERR_ARGUMENT', `inputIds[${index}] must be an array of at least one id`);
+  for (const id of ids) {
+    if (!Number.isInteger(id) || id < 0 || id >= vocabularySize) {
+      throw new WarpsightError(
+        'ERR_ARGUMENT',
+        `inputIds[${index}] holds ${id}: ids are whole numbers from 0 to ${vocabularySize - 1}`,
+      );
+    }
+  }
+  return Int32Array.from(ids);
+}
+
+/** Groups of texts whose padded sizes stay within one run's. */
+function groupRows(rows: readonly Int32Array[], contextLength: number): Int32Array[][] {
+  const perRun = Math.max(1, Math.floor(kMostTokens / contextLength));
+  const groups: Int32Array[][] = [];
+  for (let i = 0; i < rows.length; i += perRun) groups.push(rows.slice(i, i + perRun));
+  return groups;
+}
+
+function splitPixels(tensors: readonly PixelTensor[], imageSize: number): PixelBatch[] {
+  const batches: PixelBatch[] = [];
+  const inner = 3 * imageSize * imageSize;
+  for (const { pixels, shape } of tensors) {
+    const [n = 0, channels, height, width] = shape;
+    if (shape.length !== 4 || channels !== 3 || height !== imageSize || width !== imageSize) {
+      throw new WarpsightError(
+        'ERR_SHAPE',
+        `pixels must be [n, 3, ${imageSize}, ${imageSize}]: the shape given is [${shape.join(', ')}]`,
+      );
+    }
+    for (let i = 0; i < n; i += kMostImages) {
+      const count = Math.min(kMostImages, n - i);
+      batches.push({ pixels: pixels.subarray(i * inner, (i + count) * inner), count });
+    }
+  }
+  return batches;
+}
+
+/** One tensor of all rows. Parts come from calls that were too large for one run. */
+async function joinRows(parts: readonly Tensor<'float32'>[], width: number, device: string): Promise<Tensor<'float32'>> {
+  const [only] = parts;
+  if (only && parts.length === 1) return only;
+  try {
+    const arrays = await Promise.all(parts.map((part) => part.read()));
+    const rows = arrays.reduce((sum, array) => sum + array.length / width, 0);
+    const all = new Float32Array(rows * width);
+    let offset = 0;
+    for (const array of arrays) {
+      all.set(array, offset);
+      offset += array.length;
+    }
+    return Tensor.from(all, [rows, width], { device });
+  } finally {
+    for (const part of parts) part.dispose();
+  }
+}
+
+/** Both values; where one fails the other is disposed. */
+async function both(
+  a: Promise<Tensor<'float32'>>,
+  b: Promise<Tensor<'float32'>>,
+): Promise<[Tensor<'float32'>, Tensor<'float32'>]> {
+  const [first, second] = await Promise.allSettled([a, b]);
+  if (first.status === 'fulfilled' && second.status === 'fulfilled') return [first.value, second.value];
+  if (first.status === 'fulfilled') first.value.dispose();
+  if (second.status === 'fulfilled') second.value.dispose();
+  throw first.status === 'rejected' ? first.reason : (second as PromiseRejectedResult).reason;
+}
+
+/** SigLIP checkpoints, by the same class: sigmoid scores, attention pooling, padded texts. */
+export { CLIP as SigLIP };

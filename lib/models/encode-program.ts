@@ -1,0 +1,33 @@
+import type { Float } from '../dtype';
+import { LruCache } from '../lru';
+import { cast } from '../ops';
+import type { InputSpec, Program, ProgramInput, ProgramResult } from '../program';
+import type { Tensor } from '../tensor';
+
+/** Sizes are rounded up to buckets, so that few programs serve all of them; programs run with the actual sizes. */
+export function bucket(size: number, smallest: number, factor: number): number {
+  let limit = smallest;
+  while (limit < size) limit *= factor;
+  return limit;
+}
+
+/** An input of an encode that changes its length: its numbers, the name of its size, and the sizes of a row of it. */
+export interface VaryingInput {
+  readonly data: ProgramInput;
+  readonly dim: string;
+  readonly count: number;
+  readonly inner: readonly number[];
+  readonly dtype: NonNullable<InputSpec['dtype']>;
+}
+
+/** Programs of one model, by what they compute and their buckets; those used last are kept. */
+export type ProgramCache = LruCache<string, Program<ProgramResult>>;
+
+export function programCache(): ProgramCache {
+  return new LruCache(16, (program) => program.dispose());
+}
+
+/** 16-bit results are widened: what users get is float32. */
+export function toFloat32(x: Tensor<Float>): Tensor<'float32'> {
+  return x.dtype === 'float32' ? (x as Tensor<'float32'>) : cast(x, 'float32');
+}

@@ -1,0 +1,3 @@
+import { describeOpGoldens } from './golden';
+
+describeOpGoldens('cpu');
