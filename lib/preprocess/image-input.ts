@@ -15,7 +15,8 @@ export interface RawPixels {
 /** n pictures that are already what the model takes: resized, cropped and normalised, channel by channel. */
 export interface PixelTensor {
   readonly pixels: Float32Array;
-  readonly shape: readonly [number, 3, number, number];
+  /** [n, 3, height, width] */
+  readonly shape: readonly number[];
 }
 
 /** One picture, or `PixelTensor`, which may hold several: a path, a file: URL, an encoded file's bytes, raw pixels. */
