@@ -1,0 +1,290 @@
+import { JsonObject, shown } from '../checkpoint/json';
+import type { Float } from '../dtype';
+import { WarpsightError } from '../errors';
+import type { Activation } from '../ops';
+
+/** A transformer of pre-norm layers. */
+export interface TowerConfig {
+  /** D, the width of a token */
+  readonly hiddenSize: number;
+  /** Width inside the MLP. */
+  readonly intermediateSize: number;
+  readonly layers: number;
+  /** H; D is a multiple of it. */
+  readonly heads: number;
+  /** Of the MLP. */
+  readonly activation: Activation;
+  /** Of every layer norm. */
+  readonly eps: number;
+}
+
+export interface VisionConfig extends TowerConfig {
+  /** Height and width of the pictures in pixels. */
+  readonly imageSize: number;
+  /** Height and width of a patch; ⌊imageSize / patchSize⌋² patches, what is left over at the right and at the bottom is not seen. */
+  readonly patchSize: number;
+}
+
+export interface TextConfig extends TowerConfig {
+  readonly vocabularySize: number;
+  /** The most tokens a text may have, its marks included. */
+  readonly contextLength: number;
+}
+
+export interface ClipTextConfig extends TextConfig {
+  /** The row that is read is the first one with this id; 2 stands for "the row of the largest id", as in configs of before 2023. */
+  readonly eosTokenId: number;
+}
+
+export interface SiglipTextConfig extends TextConfig {
+  /** Texts are filled with it up to `contextLength`. */
+  readonly padTokenId: number;
+}
+
+/** CLIP: class token, causal text, softmax. */
+export interface ClipConfig {
+  readonly kind: 'clip';
+  readonly vision: VisionConfig;
+  readonly text: ClipTextConfig;
+  /** d, the width of embeddings */
+  readonly projectionDim: number;
+  /** What `dtype` or `torch_dtype` says; the tensors themselves decide. */
+  readonly dtype: Float | undefined;
+}
+
+/** SigLIP: attention pooling, bidirectional padded text, sigmoid. */
+export interface SiglipConfig {
+  readonly kind: 'siglip';
+  readonly vision: VisionConfig;
+  readonly text: SiglipTextConfig;
+  /** d, the width of embeddings: that of the vision tower */
+  readonly projectionDim: number;
+  readonly dtype: Float | undefined;
+}
+
+export type ClipModelConfig = ClipConfig | SiglipConfig;
+
+// Bounds keep products of sizes far from overflow; real models are a hundred times smaller.
+const kLargestSize = 1_000_000;
+const kMostLayers = 1000;
+const kMostHeads = 65_536;
+const kLargestImage = 16_384;
+const kLargestVocabulary = 100_000_000;
+
+// The names of transformers' activations that mean the same function.
+// source: transformers/activations.py, ACT2FN
+const activations: Readonly<Record<string, Activation>> = {
+  quick_gelu: 'quickGelu',
+  gelu: 'gelu',
+  gelu_python: 'gelu',
+  gelu_new: 'geluTanh',
+  gelu_pytorch_tanh: 'geluTanh',
+  gelu_python_tanh: 'geluTanh',
+  gelu_fast: 'geluTanh',
+  gelu_accurate: 'geluTanh',
+  relu: 'relu',
+  silu: 'silu',
+  swish: 'silu',
+  tanh: 'tanh',
+  sigmoid: 'sigmoid',
+  linear: 'none',
+};
+
+const dtypes: Readonly<Record<string, Float>> = { float32: 'float32', float16: 'float16', bfloat16: 'bfloat16' };
+
+interface TowerDefaults {
+  readonly hidden_size: number;
+  readonly intermediate_size: number;
+  readonly num_hidden_layers: number;
+  readonly num_attention_heads: number;
+  readonly hidden_act: string;
+  readonly layer_norm_eps: number;
+}
+
+// What a field that is not given means: files often leave out what equals the default of its class.
+// source: transformers/models/clip/configuration_clip.py, siglip/configuration_siglip.py
+const base: Pick<TowerDefaults, 'hidden_size' | 'intermediate_size' | 'num_hidden_layers' | 'num_attention_heads'> = {
+  hidden_size: 768,
+  intermediate_size: 3072,
+  num_hidden_layers: 12,
+  num_attention_heads: 12,
+};
+const clipAct = { hidden_act: 'quick_gelu', layer_norm_eps: 1e-5 };
+const siglipAct = { hidden_act: 'gelu_pytorch_tanh', layer_norm_eps: 1e-6 };
+const clipVision = { ...base, ...clipAct, patch_size: 32 };
+const clipText = {
+  ...clipAct,
+  hidden_size: 512,
+  intermediate_size: 2048,
+  num_hidden_layers: 12,
+  num_attention_heads: 8,
+  vocab_size: 49_408,
+  max_position_embeddings: 77,
+};
+const siglipVision = { ...base, ...siglipAct, patch_size: 16 };
+const siglipText = { ...base, ...siglipAct, vocab_size: 32_000, max_position_embeddings: 64 };
+
+/**
+ * Reads the config.json of a CLIP or SigLIP checkpoint.
+ *
+ * @param json the parsed file
+ * @param file its name in messages
+ * @throws {WarpsightError} ERR_CONFIG: another model, or a field that is missing, of a wrong type or absurd
+ */
+export function parseClipModelConfig(json: unknown, file = 'config.json'): ClipModelConfig {
+  const config = JsonObject.parse(file, json);
+  return kindOf(config) === 'siglip' ? siglipConfig(config) : clipConfig(config);
+}
+
+/** @throws {WarpsightError} ERR_CONFIG, also for a SigLIP */
+export function parseClipConfig(json: unknown, file = 'config.json'): ClipConfig {
+  const config = parseClipModelConfig(json, file);
+  if (config.kind === 'clip') return config;
+  throw new WarpsightError('ERR_CONFIG', `${file} describes a SigLIP model, a CLIP was asked for`);
+}
+
+/** @throws {WarpsightError} ERR_CONFIG, also for a CLIP */
+export function parseSiglipConfig(json: unknown, file = 'config.json'): SiglipConfig {
+  const config = parseClipModelConfig(json, file);
+  if (config.kind === 'siglip') return config;
+  throw new WarpsightError('ERR_CONFIG', `${file} describes a CLIP model, a SigLIP was asked for`);
+}
+
+function kindOf(config: JsonObject): 'clip' | 'siglip' {
+  const { file } = config;
+  const architectures = config.get('architectures');
+  const architecture = Array.isArray(architectures) ? architectures[0] : undefined;
+  const type = config.string('model_type') ?? { CLIPModel: 'clip', SiglipModel: 'siglip' }[String(architecture)];
+  const refuse = (why: string) => new WarpsightError('ERR_CONFIG', `${file}: ${why}`);
+
+  if (config.get('quantization_config') !== undefined) {
+    throw refuse('quantization_config is set: only float32, float16 and bfloat16 checkpoints are read');
+  }
+  if (typeof architecture === 'string' && /^(CLIP|Siglip)(Vision|Text)/.test(architecture)) {
+    throw refuse(`it describes one tower alone (${architecture}): CLIP needs a vision and a text tower`);
+  }
+  if (type !== undefined && /^(clip|siglip|siglip2|metaclip_2)_(vision|text)_model$/.test(type)) {
+    throw refuse(`it describes one tower alone (model_type ${type}): CLIP needs a vision and a text tower`);
+  }
+  switch (type) {
+    case 'clip':
+    case 'metaclip_2':
+      return 'clip';
+    case 'siglip':
+      return 'siglip';
+    case 'siglip2':
+      throw refuse(
+        'model_type siglip2 is the NaFlex form with variable patch grids, which is not supported; ' +
+          'SigLIP 2 of one resolution has model_type siglip',
+      );
+    default:
+      throw config.error('model_type', 'clip, metaclip_2 or siglip');
+  }
+}
+
+function clipConfig(config: JsonObject): ClipConfig {
+  const text = towerFields(config, 'text_config');
+  const eosTokenId = text.integer('eos_token_id', 0, kLargestVocabulary, 49_407);
+  if (eosTokenId === 2 && config.get('model_type') === 'metaclip_2') {
+    // There 2 is a true id, where CLIP's files mean "the largest id"; the texts go through another tokenizer as well.
+    throw new WarpsightError('ERR_CONFIG', `${config.file}: model_type metaclip_2 with eos_token_id 2 is not supported`);
+  }
+  return {
+    kind: 'clip',
+    vision: visionConfig(towerFields(config, 'vision_config'), clipVision),
+    text: { ...textConfig(text, clipText), eosTokenId },
+    projectionDim: config.integer('projection_dim', 1, kLargestSize, 512),
+    dtype: dtypeOf(config),
+  };
+}
+
+function siglipConfig(config: JsonObject): SiglipConfig {
+  const textFields = towerFields(config, 'text_config');
+  const visionFields = towerFields(config, 'vision_config');
+  const vision = visionConfig(visionFields, siglipVision);
+  const text = textConfig(textFields, siglipText);
+  if (!visionFields.boolean('vision_use_head', true)) {
+    throw new WarpsightError(
+      'ERR_CONFIG',
+      `${config.file}: vision_config.vision_use_head is false: without its pooling head a SigLIP has no image embedding`,
+    );
+  }
+  const projectionDim = textFields.integer('projection_size', 1, kLargestSize, text.hiddenSize);
+  if (projectionDim !== vision.hiddenSize) {
+    throw new WarpsightError(
+      'ERR_CONFIG',
+      `${config.file}: text embeddings are ${projectionDim} wide (text_config.projection_size), image embeddings ` +
+        `${vision.hiddenSize} (vision_config.hidden_size); they must be equal`,
+    );
+  }
+  const padTokenId = textFields.integer('pad_token_id', 0, kLargestVocabulary, 1);
+  if (padTokenId >= text.vocabularySize) throw textFields.error('pad_token_id', `below vocab_size, ${text.vocabularySize}`);
+  return { kind: 'siglip', vision, text: { ...text, padTokenId }, projectionDim, dtype: dtypeOf(config) };
+}
+
+/**
+ * The fields of a tower. text_config_dict, which older versions of transformers wrote beside text_config, wins as a whole: what it leaves
+ * out takes the class's default, not the value of text_config. A tower that is not described at all has the defaults.
+ */
+function towerFields(config: JsonObject, name: 'text_config' | 'vision_config'): JsonObject {
+  const fields = config.object(`${name}_dict`) ?? config.object(name);
+  return fields ?? new JsonObject(config.file, `${name}.`, {});
+}
+
+function tower(fields: JsonObject, defaults: TowerDefaults): TowerConfig {
+  const hiddenSize = fields.integer('hidden_size', 1, kLargestSize, defaults.hidden_size);
+  const heads = fields.integer('num_attention_heads', 1, kMostHeads, defaults.num_attention_heads);
+  if (hiddenSize % heads !== 0) {
+    throw new WarpsightError(
+      'ERR_CONFIG',
+      `${fields.file}: ${fields.prefix}hidden_size must be a multiple of num_attention_heads: it is ${hiddenSize}, with ${heads} heads`,
+    );
+  }
+  return {
+    hiddenSize,
+    heads,
+    intermediateSize: fields.integer('intermediate_size', 1, kLargestSize, defaults.intermediate_size),
+    layers: fields.integer('num_hidden_layers', 1, kMostLayers, defaults.num_hidden_layers),
+    activation: fields.choice('hidden_act', activations, defaults.hidden_act),
+    eps: fields.number('layer_norm_eps', 0, 1, defaults.layer_norm_eps),
+  };
+}
+
+function visionConfig(fields: JsonObject, defaults: TowerDefaults & { readonly patch_size: number }): VisionConfig {
+  if (fields.integer('num_channels', 1, kLargestSize, 3) !== 3) throw fields.error('num_channels', '3 (red, green, blue)');
+  const imageSize = square(fields, 'image_size', 224);
+  const patchSize = square(fields, 'patch_size', defaults.patch_size);
+  if (patchSize > imageSize) throw fields.error('patch_size', `at most image_size, ${imageSize}`);
+  return { ...tower(fields, defaults), imageSize, patchSize };
+}
+
+function textConfig(
+  fields: JsonObject,
+  defaults: TowerDefaults & { readonly vocab_size: number; readonly max_position_embeddings: number },
+): TextConfig {
+  return {
+    ...tower(fields, defaults),
+    vocabularySize: fields.integer('vocab_size', 1, kLargestVocabulary, defaults.vocab_size),
+    contextLength: fields.integer('max_position_embeddings', 1, kLargestSize, defaults.max_position_embeddings),
+  };
+}
+
+/** A size in pixels, or [height, width] if both are the same. */
+function square(fields: JsonObject, name: string, otherwise: number): number {
+  const value = fields.get(name);
+  if (!Array.isArray(value)) return fields.integer(name, 1, kLargestImage, otherwise);
+  const [height] = value;
+  const equal = (value.length === 1 || value.length === 2) && value.every((size) => size === height);
+  if (!equal) throw fields.error(name, 'one integer, or height and width that are equal');
+  return new JsonObject(fields.file, fields.prefix, { [name]: height }, fields.code).integer(name, 1, kLargestImage);
+}
+
+/** transformers 5 writes `dtype`, older versions `torch_dtype`. */
+function dtypeOf(config: JsonObject): Float | undefined {
+  const name = config.get('dtype') !== undefined ? 'dtype' : 'torch_dtype';
+  const value = config.get(name);
+  if (value === undefined || value === 'auto') return undefined;
+  const dtype = typeof value === 'string' ? dtypes[value.replace(/^torch\./, '')] : undefined;
+  if (dtype !== undefined) return dtype;
+  throw new WarpsightError('ERR_CONFIG', `${config.file}: ${name} must be float32, float16 or bfloat16: it is ${shown(value)}`);
+}
