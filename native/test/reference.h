@@ -22,7 +22,7 @@ inline double activate64(Activation activation, double x) {
         case Activation::gelu_tanh: return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
         case Activation::quick_gelu: return x / (1 + std::exp(-1.702 * x));
         case Activation::silu: return x / (1 + std::exp(-x));
-        case Activation::relu: return x > 0 ? x : 0;
+        case Activation::relu: return x < 0 ? 0 : x;
         case Activation::tanh: return std::tanh(x);
         case Activation::sigmoid: return 1 / (1 + std::exp(-x));
     }

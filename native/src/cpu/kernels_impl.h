@@ -1,0 +1,509 @@
+// The kernels, written once over the vector type of a simd_*.h and included inside an unnamed namespace by each kernels_*.cpp: every instruction set
+// has its own copy of every function, and nothing here is shared through the linker. For the same reason nothing here uses the standard library's
+// templates: of an inline function the linker keeps one copy, and it could be the one compiled for AVX-512.
+//
+// Every element of a GEMM is one chain of fused multiply-adds over k = 0, 1, …, whatever M, N and the thread count: a row's bits depend on nothing but
+// the row and the weight.
+
+constexpr int NV = NR / W;        // vectors across a register tile
+constexpr int kMaxBlocks = 16;    // row blocks of one gemm_tile: its sums stay in L1
+constexpr int64_t kDepth = 1024;  // k between two visits of the sums: a panel of this depth fits L2 with the rows beside it
+
+inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+inline int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
+inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// ---------------------------------------------------------------------------------------------------------------- GEMM
+
+/// tile[M][NR] (+)= Σ_k a[k]·b[k], k < K. a: [K/16][·][16], row r at r·16, groups `a_step` floats apart; b: [K][NR].
+template <int M, typename T>
+void multiply_rows(const float* a, int64_t a_step, const T* b, int64_t K, float* tile, bool from_zero, const char* ahead) {
+    vf sums[M][NV];
+#pragma GCC unroll 16
+    for (int r = 0; r < M; ++r)
+#pragma GCC unroll 16
+        for (int v = 0; v < NV; ++v) sums[r][v] = from_zero ? zero() : load(tile + r * NR + v * W);
+
+    auto step = [&](const float* column, const T* row) {
+        vf bs[NV];
+#pragma GCC unroll 16
+        for (int v = 0; v < NV; ++v) bs[v] = load(row + v * W);
+#pragma GCC unroll 16
+        for (int r = 0; r < M; ++r) {
+            vf x = set1(column[r * kGroup]);
+#pragma GCC unroll 16
+            for (int v = 0; v < NV; ++v) sums[r][v] = fma(x, bs[v], sums[r][v]);
+        }
+    };
+    int64_t k = 0;
+    for (; k + kGroup <= K; k += kGroup, a += a_step)
+        for (int i = 0; i < kGroup; ++i, b += NR) {
+            if (ahead) {
+                for (int byte = 0; byte < int(NR * sizeof(T)); byte += 64) prefetch(ahead + byte);
+                ahead += NR * sizeof(T);
+            }
+            step(a + i, b);
+        }
+    for (int i = 0; k < K; ++k, ++i, b += NR) step(a + i, b);
+
+#pragma GCC unroll 16
+    for (int r = 0; r < M; ++r)
+#pragma GCC unroll 16
+        for (int v = 0; v < NV; ++v) store(tile + r * NR + v * W, sums[r][v]);
+}
+
+template <typename T>
+using RowsFunction = void (*)(const float*, int64_t, const T*, int64_t, float*, bool, const char*);
+
+template <typename T>
+RowsFunction<T> rows_function(int64_t rows) {
+    static constexpr RowsFunction<T> table[] = {
+        multiply_rows<1, T>, multiply_rows<2, T>, multiply_rows<3, T>, multiply_rows<4, T>,
+#if defined(WARPSIGHT_ROWS_6) || defined(WARPSIGHT_ROWS_14)
+        multiply_rows<5, T>, multiply_rows<6, T>,
+#endif
+#if defined(WARPSIGHT_ROWS_14)
+        multiply_rows<7, T>, multiply_rows<8, T>, multiply_rows<9, T>, multiply_rows<10, T>, multiply_rows<11, T>, multiply_rows<12, T>, multiply_rows<13, T>, multiply_rows<14, T>,
+#endif
+    };
+    static_assert(sizeof table / sizeof table[0] == MR);
+    return table[rows - 1];
+}
+
+/// Rows m0 … m0 + rows − 1, columns n0 … n0 + columns − 1 of a tile of finished sums.
+void finish(const Epilogue& end, const float* tile, int64_t tile_stride, int64_t m0, int64_t rows, int64_t n0, int64_t columns) {
+    for (int64_t r = 0; r < rows; ++r) {
+        int64_t row = m0 + r, out_row = row, residual_row = row;
+        if (end.patches > 0) {
+            residual_row = end.first + row % end.patches;
+            out_row = row / end.patches * end.tokens + residual_row;
+        }
+        const float* sums = tile + r * tile_stride;
+        const float* bias = end.bias ? end.bias + n0 : nullptr;
+        const float* residual = end.residual ? end.residual + residual_row * end.residual_stride + n0 : nullptr;
+        float* y = end.y + out_row * end.y_stride + n0;
+        int64_t c = 0;
+        for (; c + W <= columns; c += W) {
+            vf x = load(sums + c);
+            if (bias) x = x + load(bias + c);
+            x = activate(end.activation, x);
+            if (residual) x = x + load(residual + c);
+            store(y + c, x);
+        }
+        if (c < columns) {
+            int n = int(columns - c);
+            vf x = load_n(sums + c, n);
+            if (bias) x = x + load_n(bias + c, n);
+            x = activate(end.activation, x);
+            if (residual) x = x + load_n(residual + c, n);
+            store_n(y + c, x, n);
+        }
+    }
+}
+
+template <typename T>
+void gemm_tile_of(const Gemm& g, int64_t first, int64_t last, int64_t panel) {
+    alignas(64) float tile[kMaxBlocks * MR * NR];
+    const int64_t padded = ceil_div(g.K, kGroup) * kGroup, n0 = panel * NR, columns = least(NR, g.N - n0);
+    const T* b = static_cast<const T*>(g.panels) + panel * g.K * NR;
+    auto row_of = [&](int64_t block) { return block * g.M / g.blocks; };
+    const int64_t origin = row_of(first);
+    int64_t k = 0;
+    do {  // once for K = 0: the sums are zero
+        int64_t depth = least(kDepth, g.K - k);
+        bool done = k + depth == g.K;
+        for (int64_t block = first; block < last; ++block) {
+            int64_t m0 = row_of(block), rows = row_of(block + 1) - m0;
+            float* sums = tile + (m0 - origin) * NR;
+            // the last rows that need this part of the panel fetch what comes after it: the next part, or the next panel
+            const char* ahead = block + 1 == last ? reinterpret_cast<const char*>(b + (k + depth) * NR) : nullptr;
+            rows_function<T>(rows)(g.a + m0 * padded + k * rows, rows * kGroup, b + k * NR, depth, sums, k == 0, ahead);
+            if (done) finish(g.end, sums, NR, m0, rows, n0, columns);
+        }
+        k += depth;
+    } while (k < g.K);
+}
+
+void gemm_tile(const Gemm& g, int64_t first, int64_t last, int64_t panel) {
+    switch (g.dtype) {
+        case DType::float16: return gemm_tile_of<Float16>(g, first, last, panel);
+        case DType::bfloat16: return gemm_tile_of<BFloat16>(g, first, last, panel);
+        case DType::float32:
+        case DType::int32:
+        case DType::uint8: return gemm_tile_of<float>(g, first, last, panel);
+    }
+}
+
+// ------------------------------------------------------------------------------------- products of rows that stand row by row
+
+/// sums[i·N + j] = Σ_k x_i[k]·w_j[k]: lanes run along k and are added at the end, in the same order for any M and N.
+template <int M, int N>
+void dots(const float* x, const float* w, int64_t K, float* out) {
+    vf sums[M][N];
+#pragma GCC unroll 4
+    for (int i = 0; i < M; ++i)
+#pragma GCC unroll 4
+        for (int j = 0; j < N; ++j) sums[i][j] = zero();
+    auto step = [&](auto read) {
+        vf ws[N];
+#pragma GCC unroll 4
+        for (int j = 0; j < N; ++j) ws[j] = read(w + j * K);
+#pragma GCC unroll 4
+        for (int i = 0; i < M; ++i) {
+            vf xs = read(x + i * K);
+#pragma GCC unroll 4
+            for (int j = 0; j < N; ++j) sums[i][j] = fma(xs, ws[j], sums[i][j]);
+        }
+    };
+    int64_t k = 0;
+    for (; k + W <= K; k += W) step([&](const float* row) { return load(row + k); });
+    if (k < K) step([&](const float* row) { return load_n(row + k, int(K - k)); });
+    for (int i = 0; i < M; ++i)
+        for (int j = 0; j < N; ++j) out[i * 4 + j] = sum_lanes(sums[i][j]);
+}
+
+/// out [4][4] for m <= 4 and n <= 4 rows.
+void dots_up_to_4(const float* x, const float* w, int64_t K, int64_t m, int64_t n, float* out) {
+    if (m == 4 && n == 4) return dots<4, 4>(x, w, K, out);
+    if (m == 1 && n == 4) return dots<1, 4>(x, w, K, out);
+    for (int64_t i = 0; i < m; ++i)
+        for (int64_t j = 0; j < n; ++j) dots<1, 1>(x + i * K, w + j * K, K, out + i * 4 + j);
+}
+
+void dot_tile(const float* x, const float* w, int64_t K, int64_t m0, int64_t m1, int64_t n0, int64_t n1, const Epilogue& end) {
+    float tile[16];
+    for (int64_t j = n0; j < n1; j += 4)
+        for (int64_t i = m0; i < m1; i += 4) {
+            int64_t rows = least(4, m1 - i), columns = least(4, n1 - j);
+            dots_up_to_4(x + i * K, w + j * K, K, rows, columns, tile);
+            finish(end, tile, 4, i, rows, j, columns);
+        }
+}
+
+void scaled_dots(const float* x, const float* w, int64_t K, int64_t m, int64_t n, float multiplier, float bias, float* out, int64_t stride) {
+    float tile[16];
+    for (int64_t j = 0; j < n; j += 4)
+        for (int64_t i = 0; i < m; i += 4) {
+            int64_t rows = least(4, m - i), columns = least(4, n - j);
+            dots_up_to_4(x + i * K, w + j * K, K, rows, columns, tile);
+            for (int64_t r = 0; r < rows; ++r)
+                for (int64_t c = 0; c < columns; ++c) out[(i + r) * stride + j + c] = multiplier * tile[r * 4 + c] + bias;
+        }
+}
+
+// ----------------------------------------------------------------------------------------------------------- attention
+
+struct AttendScratch {
+    int64_t key_panels, value_panels, groups;  // panels of NR keys, panels of NR components, groups of 16 keys
+    int64_t keys, values, queries, scores, tile, total;  // offsets in floats
+
+    AttendScratch(int64_t key_count, int64_t head_dim) {
+        key_panels = ceil_div(key_count, NR);
+        value_panels = ceil_div(head_dim, NR);
+        groups = ceil_div(key_panels * NR, kGroup);
+        keys = 0;
+        values = keys + key_panels * head_dim * NR;
+        queries = values + value_panels * key_count * NR;
+        queries = ceil_div(queries, kGroup) * kGroup;
+        scores = queries + ceil_div(head_dim, kGroup) * kGroup * MR;
+        tile = scores + groups * kGroup * MR;
+        total = tile + MR * NR;
+    }
+};
+
+int64_t attend_scratch(int64_t keys, int head_dim) { return AttendScratch(keys, head_dim).total; }
+
+/// Scores of one row (groups `step` apart) to exp(score − largest) with zeros up to the end of the last group that holds a key; gives their sum.
+inline float exponentials(float* row, int64_t step, int64_t count) {
+    int64_t groups = ceil_div(count, kGroup);
+    for (int64_t j = count; j < groups * kGroup; ++j) row[(groups - 1) * step + j % kGroup] = -__builtin_inff();
+    vf largest = set1(-__builtin_inff());
+    for (int64_t g = 0; g < groups; ++g)
+        for (int i = 0; i < kGroup; i += W) largest = max(largest, load(row + g * step + i));
+    vf top = set1(max_lanes(largest)), sum = zero();
+    for (int64_t g = 0; g < groups; ++g)
+        for (int i = 0; i < kGroup; i += W) {
+            vf p = exp(load(row + g * step + i) - top);
+            store(row + g * step + i, p);
+            sum = sum + p;
+        }
+    return sum_lanes(sum);
+}
+
+/// tile[NR] += Σ p_k·v_k for keys from … to − 1 of one row of probabilities.
+inline void add_keys(const float* row, int64_t step, int64_t from, int64_t to, const float* values, float* tile) {
+    for (int64_t k = from; k < to; ++k) {
+        vf p = set1(row[k / kGroup * step + k % kGroup]);
+        for (int v = 0; v < NV; ++v) store(tile + v * W, fma(p, load(values + k * NR + v * W), load(tile + v * W)));
+    }
+}
+
+void attend(const Attend& a, const Segment& s, int kv_head, int64_t first, int64_t last, float* scratch) {
+    const int64_t d = a.head_dim, all = s.prefix_count + s.own_count;
+    auto row_of = [&](int64_t key) { return key < s.prefix_count ? s.prefix_start + key : s.own_start + key - s.prefix_count; };
+    auto visible = [&](int64_t query) {  // keys 0 … visible − 1 in logical order
+        if (!a.causal) return all;
+        return s.prefix_count + most(0, least(s.own_count, query + 1 + s.own_count - s.q_count));
+    };
+    const int64_t keys = visible(last - 1);
+    const AttendScratch at(keys, d);
+    float *kp = scratch + at.keys, *vp = scratch + at.values, *qp = scratch + at.queries, *scores = scratch + at.scores, *tile = scratch + at.tile;
+
+    // Kᵀ in panels [d][NR] and V in panels [keys][NR]; padding and masked keys are zero, so that nothing of theirs can reach a sum
+    for (int64_t panel = 0; panel < at.key_panels; ++panel)
+        for (int j = 0; j < NR; ++j) {
+            int64_t key = panel * NR + j;
+            bool seen = key < keys && (!a.mask || a.mask[row_of(key)] != 0);
+            const float* from = seen ? a.k + row_of(key) * a.k_stride + kv_head * d : nullptr;
+            float* to = kp + panel * d * NR + j;
+            for (int64_t i = 0; i < d; ++i) to[i * NR] = from ? from[i] : 0.f;
+        }
+    for (int64_t key = 0; key < keys; ++key) {
+        bool seen = !a.mask || a.mask[row_of(key)] != 0;
+        const float* from = a.v + row_of(key) * a.v_stride + kv_head * d;
+        for (int64_t panel = 0; panel < at.value_panels; ++panel) {
+            float* to = vp + (panel * keys + key) * NR;
+            int64_t count = seen ? least(NR, d - panel * NR) : 0;
+            for (int64_t i = 0; i < count; ++i) to[i] = from[panel * NR + i];
+            for (int64_t i = count; i < NR; ++i) to[i] = 0.f;
+        }
+    }
+
+    const vf scale = set1(a.scale);
+    for (int head = kv_head * a.group; head < (kv_head + 1) * a.group; ++head)
+        for (int64_t q0 = first; q0 < last; q0 += MR) {
+            const int64_t rows = least(MR, last - q0), step = rows * kGroup, block_keys = visible(q0 + rows - 1);
+            for (int64_t r = 0; r < rows; ++r) {
+                const float* from = a.q + (s.q_start + q0 + r) * a.q_stride + head * d;
+                for (int64_t i = 0; i < d; ++i) qp[i / kGroup * step + r * kGroup + i % kGroup] = from[i];
+            }
+            for (int64_t panel = 0; panel * NR < block_keys; ++panel) {
+                rows_function<float>(rows)(qp, step, kp + panel * d * NR, d, tile, true, nullptr);
+                for (int64_t r = 0; r < rows; ++r)
+                    for (int c = 0; c < NR; c += W) {
+                        int64_t key = panel * NR + c;
+                        store(scores + key / kGroup * step + r * kGroup + key % kGroup, load(tile + r * NR + c) * scale);
+                    }
+            }
+
+            float inverse[MR];
+            int64_t common = block_keys;  // keys that all rows of the block see
+            for (int64_t r = 0; r < rows; ++r) {
+                float* row = scores + r * kGroup;
+                int64_t count = visible(q0 + r), seen = count;
+                if (a.mask) {
+                    for (int64_t key = 0; key < count; ++key)
+                        if (a.mask[row_of(key)] == 0) row[key / kGroup * step + key % kGroup] = -__builtin_inff(), --seen;
+                }
+                inverse[r] = seen > 0 ? 1.f / exponentials(row, step, count) : 0.f;
+                if (seen == 0)
+                    for (int64_t key = 0; key < count; ++key) row[key / kGroup * step + key % kGroup] = 0.f;
+                common = least(common, count);
+            }
+            for (int64_t panel = 0; panel < at.value_panels; ++panel) {
+                const float* values = vp + panel * keys * NR;
+                rows_function<float>(rows)(scores, step, values, common, tile, true, nullptr);
+                for (int64_t r = 0; r < rows; ++r) {
+                    float* row_tile = tile + r * NR;
+                    add_keys(scores + r * kGroup, step, common, visible(q0 + r), values, row_tile);
+                    float* y = a.y + (s.q_start + q0 + r) * a.y_stride + head * d + panel * NR;
+                    int64_t count = least(NR, d - panel * NR), c = 0;
+                    vf factor = set1(inverse[r]);
+                    for (; c + W <= count; c += W) store(y + c, load(row_tile + c) * factor);
+                    if (c < count) store_n(y + c, load(row_tile + c) * factor, int(count - c));
+                }
+            }
+        }
+}
+
+// --------------------------------------------------------------------------------------------------------------- norms
+
+/// Calls f(offset, n) for whole vectors (n = W) and then for the rest.
+template <typename F>
+inline void along(int64_t D, F f) {
+    int64_t d = 0;
+    for (; d + W <= D; d += W) f(d, W);
+    if (d < D) f(d, int(D - d));
+}
+inline vf load_some(const float* p, int n) { return n == W ? load(p) : load_n(p, n); }
+inline void store_some(float* p, vf x, int n) { n == W ? store(p, x) : store_n(p, x, n); }
+
+/// y = sum = x + residual where there is a residual; gives the row that holds the sum.
+inline const float* add_residual(const float* x, const float* residual, float* sum, float* y, int64_t D) {
+    if (!residual && !sum) return x;
+    float* to = sum ? sum : y;
+    along(D, [&](int64_t d, int n) {
+        vf v = load_some(x + d, n);
+        store_some(to + d, residual ? v + load_some(residual + d, n) : v, n);
+    });
+    return to;
+}
+
+void layer_norm(const float* x, const float* residual, const float* weight, const float* bias, float* sum, float* y, int64_t rows, int64_t D, float eps) {
+    for (int64_t r = 0; r < rows; ++r, x += D, y += D) {
+        const float* row = add_residual(x, residual ? residual + r * D : nullptr, sum ? sum + r * D : nullptr, y, D);
+        vf total = zero();
+        along(D, [&](int64_t d, int n) { total = total + load_some(row + d, n); });
+        const float mean_value = sum_lanes(total) / float(D);
+        const vf mean = set1(mean_value);
+        vf squares = zero();
+        float rest = 0;  // the lanes behind the end of the row must not count as zeros minus the mean
+        along(D, [&](int64_t d, int n) {
+            if (n == W) {
+                vf centred = load(row + d) - mean;
+                squares = fma(centred, centred, squares);
+            } else {
+                for (int i = 0; i < n; ++i) rest += (row[d + i] - mean_value) * (row[d + i] - mean_value);
+            }
+        });
+        vf inverse = set1(1.f) / sqrt(set1((sum_lanes(squares) + rest) / float(D) + eps));
+        along(D, [&](int64_t d, int n) {
+            vf v = (load_some(row + d, n) - mean) * inverse * load_some(weight + d, n);
+            store_some(y + d, bias ? v + load_some(bias + d, n) : v, n);
+        });
+    }
+}
+
+inline float sum_of_squares(const float* x, int64_t D) {
+    vf squares = zero();
+    along(D, [&](int64_t d, int n) {
+        vf v = load_some(x + d, n);
+        squares = fma(v, v, squares);
+    });
+    return sum_lanes(squares);
+}
+
+void rms_norm(const float* x, const float* residual, const float* weight, float* sum, float* y, int64_t rows, int64_t D, float eps) {
+    for (int64_t r = 0; r < rows; ++r, x += D, y += D) {
+        const float* row = add_residual(x, residual ? residual + r * D : nullptr, sum ? sum + r * D : nullptr, y, D);
+        vf inverse = set1(1.f) / sqrt(set1(sum_of_squares(row, D) / float(D) + eps));
+        along(D, [&](int64_t d, int n) { store_some(y + d, load_some(row + d, n) * inverse * load_some(weight + d, n), n); });
+    }
+}
+
+void l2_normalize(const float* x, float* y, int64_t rows, int64_t D) {
+    for (int64_t r = 0; r < rows; ++r, x += D, y += D) {
+        float squares = sum_of_squares(x, D);
+        if (squares > 1e-30f && squares < 1e38f) {
+            vf inverse = set1(1.f) / sqrt(set1(squares));
+            along(D, [&](int64_t d, int n) { store_some(y + d, load_some(x + d, n) * inverse, n); });
+            continue;
+        }
+        vf largest = zero();
+        along(D, [&](int64_t d, int n) { largest = max(largest, abs(load_some(x + d, n))); });
+        float most_of_row = max_lanes(largest);
+        bool nothing = most_of_row == 0.f && squares == 0.f;  // with a NaN in it `squares` is NaN
+        vf scale = set1(most_of_row);
+        along(D, [&](int64_t d, int n) { store_some(y + d, nothing ? zero() : load_some(x + d, n) / scale, n); });
+        if (nothing) continue;
+        vf inverse = set1(1.f) / sqrt(set1(sum_of_squares(y, D)));
+        along(D, [&](int64_t d, int n) { store_some(y + d, load_some(y + d, n) * inverse, n); });
+    }
+}
+
+void exp_sum(const float* x, int64_t count, float* largest, float* sum) {
+    vf high = set1(-__builtin_inff());
+    float top = -__builtin_inff();
+    along(count, [&](int64_t d, int n) {
+        if (n == W) high = max(high, load(x + d));
+        for (int i = 0; n < W && i < n; ++i) top = x[d + i] > top ? x[d + i] : top;
+    });
+    float lanes = max_lanes(high);
+    top = lanes > top ? lanes : top;
+    vf total = zero(), part = zero();  // parts of 32 terms, so that rounding stays small over a whole vocabulary
+    float tail[W];
+    along(count, [&](int64_t d, int n) {
+        vf p = exp(load_some(x + d, n) - set1(top));
+        if (n < W) {
+            store(tail, p);
+            for (int i = n; i < W; ++i) tail[i] = 0.f;
+            p = load(tail);
+        }
+        part = part + p;
+        if (d / W % 32 == 31) total = total + part, part = zero();
+    });
+    total = total + part;
+    *largest = top;
+    *sum = sum_lanes(total);
+}
+
+void softmax(const float* x, float* y, int64_t rows, int64_t D) {
+    for (int64_t r = 0; D > 0 && r < rows; ++r, x += D, y += D) {
+        float top, sum;
+        exp_sum(x, D, &top, &sum);
+        vf largest = set1(top), inverse = set1(1.f / sum);
+        along(D, [&](int64_t d, int n) { store_some(y + d, exp(load_some(x + d, n) - largest) * inverse, n); });
+    }
+}
+
+// --------------------------------------------------------------------------------------------------------- elementwise
+
+void activate_all(Activation activation, const float* x, float* y, int64_t count) {
+    along(count, [&](int64_t d, int n) { store_some(y + d, activate(activation, load_some(x + d, n)), n); });
+}
+
+void silu_gate(const float* gate, const float* up, float* y, int64_t count) {
+    along(count, [&](int64_t d, int n) { store_some(y + d, silu(load_some(gate + d, n)) * load_some(up + d, n), n); });
+}
+
+void add(const float* x, const float* y, float* out, int64_t count) {
+    along(count, [&](int64_t d, int n) { store_some(out + d, load_some(x + d, n) + load_some(y + d, n), n); });
+}
+
+void multiply(const float* x, const float* y, float* out, int64_t count) {
+    along(count, [&](int64_t d, int n) { store_some(out + d, load_some(x + d, n) * load_some(y + d, n), n); });
+}
+
+template <typename T>
+void widen_all(const T* stored, float* y, int64_t count) {
+    int64_t d = 0;
+    for (; d + W <= count; d += W) store(y + d, load(stored + d));
+    if (d == count) return;
+    T rest[W] = {};
+    for (int64_t i = d; i < count; ++i) rest[i - d] = stored[i];
+    store_n(y + d, load(rest), int(count - d));
+}
+
+void widen_row(const void* stored, DType dtype, float* y, int64_t count) {
+    if (dtype == DType::float16) return widen_all(static_cast<const Float16*>(stored), y, count);
+    if (dtype == DType::bfloat16) return widen_all(static_cast<const BFloat16*>(stored), y, count);
+    widen_all(static_cast<const float*>(stored), y, count);
+}
+
+void resize_column(const uint8_t* rows, int64_t stride, const int32_t* weights, int taps, uint8_t* y, int64_t count) {
+    int64_t x = 0;
+    for (; x + W <= count; x += W) {
+        vi sum = set1_int(1 << 21);
+        for (int t = 0; t < taps; ++t) sum = multiply_add(load_bytes(rows + t * stride + x), set1_int(weights[t]), sum);
+        store_clipped(y + x, sum);
+    }
+    for (; x < count; ++x) {
+        uint32_t sum = 1 << 21;
+        for (int t = 0; t < taps; ++t) sum += uint32_t(weights[t]) * rows[t * stride + x];
+        int32_t shifted = int32_t(sum) >> 22;
+        y[x] = uint8_t(shifted < 0 ? 0 : shifted > 255 ? 255 : shifted);
+    }
+}
+
+constexpr Kernels kKernels = {
+    .isa = kIsa,
+    .mr = MR,
+    .nr = NR,
+    .max_blocks = kMaxBlocks,
+    .gemm_tile = gemm_tile,
+    .dot_tile = dot_tile,
+    .scaled_dots = scaled_dots,
+    .attend_scratch = attend_scratch,
+    .attend = attend,
+    .layer_norm = layer_norm,
+    .rms_norm = rms_norm,
+    .l2_normalize = l2_normalize,
+    .softmax = softmax,
+    .activate = activate_all,
+    .silu_gate = silu_gate,
+    .add = add,
+    .multiply = multiply,
+    .exp_sum = exp_sum,
+    .widen = widen_row,
+    .resize_column = resize_column,
+};

@@ -1,0 +1,59 @@
+// The vector type of kernels_impl.h for AVX2 with FMA and F16C. Included inside an unnamed namespace.
+
+constexpr const char* kIsa = "avx2";
+constexpr int W = 8, MR = 6, NR = 16;
+
+struct vf {
+    __m256 v;
+};
+struct vm {
+    __m256 v;
+};
+
+inline vf zero() { return {_mm256_setzero_ps()}; }
+inline vf set1(float x) { return {_mm256_set1_ps(x)}; }
+inline vf load(const float* p) { return {_mm256_loadu_ps(p)}; }
+inline vf load(const Float16* p) { return {_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))}; }
+inline vf load(const BFloat16* p) {
+    return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))), 16))};
+}
+inline void store(float* p, vf x) { _mm256_storeu_ps(p, x.v); }
+inline __m256i first_lanes(int n) { return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)); }
+inline vf load_n(const float* p, int n) { return {_mm256_maskload_ps(p, first_lanes(n))}; }
+inline void store_n(float* p, vf x, int n) { _mm256_maskstore_ps(p, first_lanes(n), x.v); }
+
+inline vf operator+(vf a, vf b) { return {_mm256_add_ps(a.v, b.v)}; }
+inline vf operator-(vf a, vf b) { return {_mm256_sub_ps(a.v, b.v)}; }
+inline vf operator*(vf a, vf b) { return {_mm256_mul_ps(a.v, b.v)}; }
+inline vf operator/(vf a, vf b) { return {_mm256_div_ps(a.v, b.v)}; }
+inline vf fma(vf a, vf b, vf c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
+inline vf max(vf a, vf b) { return {_mm256_max_ps(a.v, b.v)}; }
+inline vf min(vf a, vf b) { return {_mm256_min_ps(a.v, b.v)}; }
+inline vf sqrt(vf a) { return {_mm256_sqrt_ps(a.v)}; }
+inline vf abs(vf a) { return {_mm256_andnot_ps(_mm256_set1_ps(-0.f), a.v)}; }
+inline vf round(vf a) { return {_mm256_round_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
+inline vm less(vf a, vf b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_LT_OQ)}; }
+inline vf select(vm m, vf a, vf b) { return {_mm256_blendv_ps(b.v, a.v, m.v)}; }
+/// x·2^n for a whole n in −252 … 254, in two steps so that results below the normal range are reached.
+inline vf scale2(vf x, vf n) {
+    __m256i whole = _mm256_cvtps_epi32(n.v), half = _mm256_srai_epi32(whole, 1), rest = _mm256_sub_epi32(whole, half);
+    __m256i bias = _mm256_set1_epi32(127);
+    __m256 a = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(half, bias), 23));
+    __m256 b = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(rest, bias), 23));
+    return {_mm256_mul_ps(_mm256_mul_ps(x.v, a), b)};
+}
+
+inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1); }
+
+struct vi {
+    __m256i v;
+};
+inline vi set1_int(int32_t x) { return {_mm256_set1_epi32(x)}; }
+inline vi load_bytes(const uint8_t* p) { return {_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)))}; }
+inline vi multiply_add(vi a, vi b, vi c) { return {_mm256_add_epi32(_mm256_mullo_epi32(a.v, b.v), c.v)}; }
+/// clip(x >> 22) to 0 … 255.
+inline void store_clipped(uint8_t* p, vi x) {
+    __m256i shifted = _mm256_srai_epi32(x.v, 22);
+    __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(shifted), _mm256_extracti128_si256(shifted, 1));
+    _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packus_epi16(words, words));
+}

@@ -1,0 +1,51 @@
+// The vector type of kernels_impl.h for AVX-512 (F, BW, DQ, VL) with FMA and F16C. Included inside an unnamed namespace.
+
+constexpr const char* kIsa = "avx512";
+constexpr int W = 16, MR = 14, NR = 32;
+
+struct vf {
+    __m512 v;
+};
+struct vm {
+    __mmask16 v;
+};
+
+inline vf zero() { return {_mm512_setzero_ps()}; }
+inline vf set1(float x) { return {_mm512_set1_ps(x)}; }
+inline vf load(const float* p) { return {_mm512_loadu_ps(p)}; }
+inline vf load(const Float16* p) { return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))}; }
+inline vf load(const BFloat16* p) {
+    return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))), 16))};
+}
+inline void store(float* p, vf x) { _mm512_storeu_ps(p, x.v); }
+inline vf load_n(const float* p, int n) { return {_mm512_maskz_loadu_ps(__mmask16((1u << n) - 1), p)}; }
+inline void store_n(float* p, vf x, int n) { _mm512_mask_storeu_ps(p, __mmask16((1u << n) - 1), x.v); }
+
+inline vf operator+(vf a, vf b) { return {_mm512_add_ps(a.v, b.v)}; }
+inline vf operator-(vf a, vf b) { return {_mm512_sub_ps(a.v, b.v)}; }
+inline vf operator*(vf a, vf b) { return {_mm512_mul_ps(a.v, b.v)}; }
+inline vf operator/(vf a, vf b) { return {_mm512_div_ps(a.v, b.v)}; }
+inline vf fma(vf a, vf b, vf c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
+inline vf max(vf a, vf b) { return {_mm512_max_ps(a.v, b.v)}; }
+inline vf min(vf a, vf b) { return {_mm512_min_ps(a.v, b.v)}; }
+inline vf sqrt(vf a) { return {_mm512_sqrt_ps(a.v)}; }
+inline vf abs(vf a) { return {_mm512_abs_ps(a.v)}; }
+inline vf round(vf a) { return {_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
+inline vm less(vf a, vf b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ)}; }
+inline vf select(vm m, vf a, vf b) { return {_mm512_mask_blend_ps(m.v, b.v, a.v)}; }
+/// x·2^n for a whole n.
+inline vf scale2(vf x, vf n) { return {_mm512_scalef_ps(x.v, n.v)}; }
+
+inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1); }
+
+struct vi {
+    __m512i v;
+};
+inline vi set1_int(int32_t x) { return {_mm512_set1_epi32(x)}; }
+inline vi load_bytes(const uint8_t* p) { return {_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))}; }
+inline vi multiply_add(vi a, vi b, vi c) { return {_mm512_add_epi32(_mm512_mullo_epi32(a.v, b.v), c.v)}; }
+/// clip(x >> 22) to 0 … 255.
+inline void store_clipped(uint8_t* p, vi x) {
+    __m512i shifted = _mm512_max_epi32(_mm512_srai_epi32(x.v, 22), _mm512_setzero_si512());
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtusepi32_epi8(shifted));
+}

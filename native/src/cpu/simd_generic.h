@@ -1,0 +1,100 @@
+// The vector type of kernels_impl.h in plain C++, for any processor. Included inside an unnamed namespace.
+
+constexpr const char* kIsa = "generic";
+constexpr int W = 4, MR = 4, NR = 8;
+
+struct vf {
+    float v[W];
+};
+struct vm {
+    bool v[W];
+};
+
+template <typename F>
+inline vf each(F f) {
+    vf out;
+    for (int i = 0; i < W; ++i) out.v[i] = f(i);
+    return out;
+}
+
+inline float float_of(uint32_t bits) {
+    float value;
+    memcpy(&value, &bits, 4);
+    return value;
+}
+
+inline float widen(Float16 half) {
+    uint32_t sign = uint32_t(half.bits & 0x8000) << 16, magnitude = half.bits & 0x7fff;
+    if (magnitude >= 0x7c00) return float_of(sign | 0x7f800000 | (magnitude & 0x3ff) << 13);
+    // the exponent is moved by a multiplication, which is exact and reaches subnormal numbers too
+    return float_of(sign | 0x3f800000) * (float_of(magnitude << 13) * 0x1p112f);
+}
+inline float widen(BFloat16 half) { return float_of(uint32_t(half.bits) << 16); }
+
+inline vf zero() { return each([](int) { return 0.f; }); }
+inline vf set1(float x) { return each([&](int) { return x; }); }
+inline vf load(const float* p) { return each([&](int i) { return p[i]; }); }
+inline vf load(const Float16* p) { return each([&](int i) { return widen(p[i]); }); }
+inline vf load(const BFloat16* p) { return each([&](int i) { return widen(p[i]); }); }
+inline void store(float* p, vf x) { memcpy(p, x.v, sizeof x.v); }
+inline vf load_n(const float* p, int n) { return each([&](int i) { return i < n ? p[i] : 0.f; }); }
+inline void store_n(float* p, vf x, int n) {
+    for (int i = 0; i < n; ++i) p[i] = x.v[i];
+}
+
+inline vf operator+(vf a, vf b) { return each([&](int i) { return a.v[i] + b.v[i]; }); }
+inline vf operator-(vf a, vf b) { return each([&](int i) { return a.v[i] - b.v[i]; }); }
+inline vf operator*(vf a, vf b) { return each([&](int i) { return a.v[i] * b.v[i]; }); }
+inline vf operator/(vf a, vf b) { return each([&](int i) { return a.v[i] / b.v[i]; }); }
+inline vf fma(vf a, vf b, vf c) { return each([&](int i) { return a.v[i] * b.v[i] + c.v[i]; }); }
+/// As on x86: b where either is NaN.
+inline vf max(vf a, vf b) { return each([&](int i) { return a.v[i] > b.v[i] ? a.v[i] : b.v[i]; }); }
+inline vf min(vf a, vf b) { return each([&](int i) { return a.v[i] < b.v[i] ? a.v[i] : b.v[i]; }); }
+inline vf sqrt(vf a) { return each([&](int i) { return sqrtf(a.v[i]); }); }
+inline vf abs(vf a) { return each([&](int i) { return fabsf(a.v[i]); }); }
+/// Halves to even, for |a| < 2^22: the sum has no bits left below one.
+inline vf round(vf a) {
+    return each([&](int i) { return a.v[i] + 12582912.f - 12582912.f; });
+}
+inline vm less(vf a, vf b) {
+    vm out;
+    for (int i = 0; i < W; ++i) out.v[i] = a.v[i] < b.v[i];
+    return out;
+}
+inline vf select(vm m, vf a, vf b) { return each([&](int i) { return m.v[i] ? a.v[i] : b.v[i]; }); }
+/// x·2^n for a whole n in −252 … 254, in two steps so that results below the normal range are reached.
+inline vf scale2(vf x, vf n) {
+    return each([&](int i) {
+        if (!(n.v[i] >= -252.f && n.v[i] <= 254.f)) return x.v[i];  // NaN, which x is as well then
+        int32_t whole = int32_t(n.v[i]), half = whole / 2;
+        return x.v[i] * float_of(uint32_t(half + 127) << 23) * float_of(uint32_t(whole - half + 127) << 23);
+    });
+}
+
+inline void prefetch(const void*) {}
+
+struct vi {
+    uint32_t v[W];  // wraps around, as the instructions of the other sets do
+};
+inline vi set1_int(int32_t x) {
+    vi out;
+    for (int i = 0; i < W; ++i) out.v[i] = uint32_t(x);
+    return out;
+}
+inline vi load_bytes(const uint8_t* p) {
+    vi out;
+    for (int i = 0; i < W; ++i) out.v[i] = p[i];
+    return out;
+}
+inline vi multiply_add(vi a, vi b, vi c) {
+    vi out;
+    for (int i = 0; i < W; ++i) out.v[i] = a.v[i] * b.v[i] + c.v[i];
+    return out;
+}
+/// clip(x >> 22) to 0 … 255.
+inline void store_clipped(uint8_t* p, vi x) {
+    for (int i = 0; i < W; ++i) {
+        int32_t shifted = int32_t(x.v[i]) >> 22;
+        p[i] = uint8_t(shifted < 0 ? 0 : shifted > 255 ? 255 : shifted);
+    }
+}

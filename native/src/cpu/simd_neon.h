@@ -1,0 +1,69 @@
+// The vector type of kernels_impl.h for NEON on AArch64. Included inside an unnamed namespace.
+
+constexpr const char* kIsa = "neon";
+constexpr int W = 4, MR = 6, NR = 16;
+
+struct vf {
+    float32x4_t v;
+};
+struct vm {
+    uint32x4_t v;
+};
+
+inline vf zero() { return {vdupq_n_f32(0.f)}; }
+inline vf set1(float x) { return {vdupq_n_f32(x)}; }
+inline vf load(const float* p) { return {vld1q_f32(p)}; }
+inline vf load(const Float16* p) { return {vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(&p->bits)))}; }
+inline vf load(const BFloat16* p) { return {vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(&p->bits), 16))}; }
+inline void store(float* p, vf x) { vst1q_f32(p, x.v); }
+inline vf load_n(const float* p, int n) {
+    float lanes[W] = {};
+    for (int i = 0; i < n; ++i) lanes[i] = p[i];
+    return load(lanes);
+}
+inline void store_n(float* p, vf x, int n) {
+    float lanes[W];
+    store(lanes, x);
+    for (int i = 0; i < n; ++i) p[i] = lanes[i];
+}
+
+inline vf operator+(vf a, vf b) { return {vaddq_f32(a.v, b.v)}; }
+inline vf operator-(vf a, vf b) { return {vsubq_f32(a.v, b.v)}; }
+inline vf operator*(vf a, vf b) { return {vmulq_f32(a.v, b.v)}; }
+inline vf operator/(vf a, vf b) { return {vdivq_f32(a.v, b.v)}; }
+inline vf fma(vf a, vf b, vf c) { return {vfmaq_f32(c.v, a.v, b.v)}; }
+/// As on x86: b where either is NaN.
+inline vf max(vf a, vf b) { return {vbslq_f32(vcgtq_f32(a.v, b.v), a.v, b.v)}; }
+inline vf min(vf a, vf b) { return {vbslq_f32(vcltq_f32(a.v, b.v), a.v, b.v)}; }
+inline vf sqrt(vf a) { return {vsqrtq_f32(a.v)}; }
+inline vf abs(vf a) { return {vabsq_f32(a.v)}; }
+inline vf round(vf a) { return {vrndnq_f32(a.v)}; }
+inline vm less(vf a, vf b) { return {vcltq_f32(a.v, b.v)}; }
+inline vf select(vm m, vf a, vf b) { return {vbslq_f32(m.v, a.v, b.v)}; }
+/// x·2^n for a whole n in −252 … 254, in two steps so that results below the normal range are reached.
+inline vf scale2(vf x, vf n) {
+    int32x4_t whole = vcvtnq_s32_f32(n.v), half = vshrq_n_s32(whole, 1), rest = vsubq_s32(whole, half), bias = vdupq_n_s32(127);
+    float32x4_t a = vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(half, bias), 23));
+    float32x4_t b = vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(rest, bias), 23));
+    return {vmulq_f32(vmulq_f32(x.v, a), b)};
+}
+
+inline void prefetch(const void* p) { __builtin_prefetch(p, 0, 2); }
+
+struct vi {
+    int32x4_t v;
+};
+inline vi set1_int(int32_t x) { return {vdupq_n_s32(x)}; }
+inline vi load_bytes(const uint8_t* p) {
+    uint32_t four;
+    memcpy(&four, p, 4);
+    return {vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(vmovl_u8(vcreate_u8(four)))))};
+}
+inline vi multiply_add(vi a, vi b, vi c) { return {vmlaq_s32(c.v, a.v, b.v)}; }
+/// clip(x >> 22) to 0 … 255.
+inline void store_clipped(uint8_t* p, vi x) {
+    uint16x4_t words = vqmovun_s32(vshrq_n_s32(x.v, 22));
+    uint8x8_t bytes = vqmovn_u16(vcombine_u16(words, words));
+    uint32_t four = vget_lane_u32(vreinterpret_u32_u8(bytes), 0);
+    memcpy(p, &four, 4);
+}
