@@ -96,6 +96,7 @@ export function siglipJson(): object {
     "'",
   ];
   const vocab = pieces.map((piece, i): [string, number] => [piece, i < 2 ? 0 : -1 - i * 0.37 - (piece.length === 1 ? 6 : 0)]);
+  vocab.push(['xa', -26]); // the least likely: what is unknown must still be less
   vocab.splice(0, 2, ['<pad>', 0], ['</s>', 0], ['<unk>', 0]);
   return {
     added_tokens: [

@@ -6,7 +6,7 @@ import { Worker } from 'node:worker_threads';
 import { expect } from 'chai';
 import { Tokenizer } from '../../lib/preprocess/tokenizer';
 import { endTokenizerThread } from '../../lib/preprocess/tokenizer-thread';
-import { kClipFolder, needs, removeTemporaryFolders } from './tokenizer-reference';
+import { kClipFolder, needs } from './tokenizer-reference';
 
 const run = promisify(execFile);
 const tokenizerModule = JSON.stringify(join(__dirname, '..', '..', 'lib', 'preprocess', 'tokenizer.js'));
@@ -18,12 +18,16 @@ function program(body: string): string {
 }
 
 describe('the tokenizer worker', () => {
-  before(function () {
+  const threads: Worker[] = [];
+  const watch = (worker: Worker): unknown => threads.push(worker);
+  before(async function () {
     needs(this, kClipFolder);
+    await endTokenizerThread();
+    process.on('worker', watch);
   });
 
   after(async () => {
-    removeTemporaryFolders();
+    process.off('worker', watch);
     await endTokenizerThread();
   });
 
@@ -52,7 +56,7 @@ describe('the tokenizer worker', () => {
     const clip = await Tokenizer.fromPretrained(kClipFolder);
     const before = clip.encode('a photo of a cat');
     const waiting = [clip.encodeBatch(['a']), Tokenizer.fromPretrained(kClipFolder)].map((p) => p.catch((e: unknown) => e));
-    await endTokenizerThread();
+    await threads.at(-1)?.terminate();
     for (const error of await Promise.all(waiting)) {
       expect(error).to.include({ code: 'ERR_TOKENIZER', message: 'tokenizer: its worker thread ended before it had answered' });
     }
@@ -71,6 +75,8 @@ describe('the tokenizer worker', () => {
   it('does not keep the process alive, nor is it waited for by process.exit()', async () => {
     const { stdout } = await run(process.execPath, ['-e', program('console.log(clip.encode("cat").join());')]);
     expect(stdout.trim()).to.equal('49406,2368,49407');
+    const aborted = `require(${tokenizerModule}).Tokenizer.fromPretrained('.', { signal: AbortSignal.abort() }).catch(() => console.log('aborted'))`;
+    expect((await run(process.execPath, ['-e', aborted])).stdout.trim()).to.equal('aborted');
     const batch = 'void clip.encodeBatch(new Array(50000).fill("a cat")); setTimeout(() => process.exit(7), 5);';
     const exit: unknown = await run(process.execPath, ['-e', program(batch)]).catch((e: unknown) => e);
     expect(exit).to.include({ code: 7 });

@@ -234,6 +234,7 @@ describe('Tokenizer, SigLIP', () => {
     expect(cat.at(-1)).to.equal(1);
     for (const text of ['A CAT!', ' a  cat. ', '"A Cat"', 'a\n(cat)?']) expect(tokenizer.encode(text), text).to.deep.equal(cat);
     expect(tokenizer.encode('')).to.deep.equal([1]);
+    expect(tokenizer.encode('a\ud800cat')).to.deep.equal(tokenizer.encode('a\ufffdcat'));
     expect([tokenizer.padTokenId, tokenizer.eosTokenId, tokenizer.bosTokenId]).to.deep.equal([1, 1, undefined]);
     expect(tokenizer.modelMaxLength).to.equal(64);
   });
