@@ -137,9 +137,29 @@ async function fromEncoded(
     sharp(frame?.bytes ?? file, { autoOrient: true, ignoreIcc: true, failOn: 'error', limitInputPixels, pages: 1 });
   const header = await sharpStep(label, 'its header is broken', () => open(false).metadata()); // decodes no pixels: the size is checked next
   checkSize(label, header.width, header.height, limits);
-  if (header.space === 'cmyk') return fromCmyk(label, open(limits.pixels));
-  const opaque = withoutAlpha(open(limits.pixels), background);
+  const turn = header.orientation === undefined ? xmpOrientation(header.xmp) : 1;
+  const upright = kTurns[turn - 1]!(open(limits.pixels)); // EXIF's own orientation is applied by sharp
+  if (header.space === 'cmyk') return fromCmyk(label, upright);
+  const opaque = withoutAlpha(upright, background);
   return toRgb(label, frame === undefined ? opaque : onCanvas(opaque, frame, background));
+}
+
+/** How a picture of each orientation, 1 to 8, is turned upright; sharp mirrors before it turns. */
+const kTurns: readonly ((picture: sharp.Sharp) => sharp.Sharp)[] = [
+  (picture) => picture,
+  (picture) => picture.flop(),
+  (picture) => picture.rotate(180),
+  (picture) => picture.flip(),
+  (picture) => picture.flop().rotate(270),
+  (picture) => picture.rotate(90),
+  (picture) => picture.flop().rotate(90),
+  (picture) => picture.rotate(270),
+];
+
+/** The orientation that XMP tells, which counts where EXIF tells none, as in PIL; 1 otherwise. */
+function xmpOrientation(xmp: Buffer | undefined): number {
+  const digit = /tiff:Orientation(?:="|>)([1-8])/.exec(xmp?.toString('latin1', 0, 65_536) ?? '')?.[1];
+  return digit === undefined ? 1 : Number(digit);
 }
 
 function onCanvas(picture: sharp.Sharp, frame: GifFrame, background: Rgb | undefined): sharp.Sharp {

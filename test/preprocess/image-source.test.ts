@@ -1,12 +1,14 @@
 import { mkdtemp, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
 import { runInNewContext } from 'node:vm';
 import { deflateSync } from 'node:zlib';
 import { expect } from 'chai';
 import sharp from 'sharp';
 import { WarpsightError } from '../../lib/errors';
+import { inDecodeSlot, kDecodeSlots } from '../../lib/preprocess/image-slots';
 import {
   type DecodeOptions,
   decodeImage,
@@ -58,6 +60,10 @@ function png(
     chunk('IDAT', deflateSync(filtered)),
     chunk('IEND', Buffer.alloc(0)),
   ]);
+}
+
+function rowsOf(rgb: Buffer, width: number): Buffer[] {
+  return Array.from({ length: rgb.length / width / 3 }, (_, y) => rgb.subarray(y * width * 3, (y + 1) * width * 3));
 }
 
 function crc32(data: Buffer): number {
@@ -151,7 +157,7 @@ describe('decodeImage(): what a picture means', () => {
   const upright = noise(w * h * 3, 8);
 
   for (let o = 1; o <= 8; o++) {
-    it(`applies EXIF orientation ${o} before width and height are taken, in PNG, WebP and TIFF`, async () => {
+    it(`applies orientation ${o} before width and height are taken: EXIF in PNG, WebP and TIFF, and XMP`, async () => {
       const [sw, sh] = o > 4 ? [h, w] : [w, h];
       const turned = Buffer.alloc(upright.length);
       for (let y = 0; y < h; y++) {
@@ -165,6 +171,7 @@ describe('decodeImage(): what a picture means', () => {
         await picture.clone().png().toBuffer(),
         await picture.clone().webp({ lossless: true, exact: true }).toBuffer(),
         await picture.clone().tiff({ compression: 'none' }).toBuffer(),
+        png(sw, 8, 2, rowsOf(turned, sw), [['iTXt', Buffer.from(`XML:com.adobe.xmp\0\0\0\0\0<x tiff:Orientation="${o}"/>`)]]),
       ]) {
         const image = await decodeImage(file, { allowAllFormats: true });
         expect([image.width, image.height]).to.deep.equal([w, h]);
@@ -278,24 +285,16 @@ describe('decodeImage(): what a picture means', () => {
     expect((await pixels(png(2, 4, 0, [Buffer.of(0x1f)]))).filter((_, i) => i % 3 === 0)).to.deep.equal([17, 255]);
   });
 
-  it('converts CMYK by arithmetic: full K is black, no ink is white', async () => {
-    const inks = [
-      [0, 0, 0, 255],
-      [0, 0, 0, 0],
-      [255, 0, 0, 0],
-      [100, 150, 200, 50],
-    ].map((ink) => Buffer.from(Array<number[]>(64).fill(ink).flat()));
-    const expected = [
-      [0, 0, 0],
-      [255, 255, 255],
-      [0, 255, 255],
-      [125, 84, 44],
-    ];
-    for (let i = 0; i < inks.length; i++) {
-      const raw = { data: inks[i]!, width: 8, height: 8 };
-      const tiff = cmykTiff(raw.data);
-      expect((await pixels(tiff, { allowAllFormats: true })).slice(0, 3), `ink ${i}`).to.deep.equal(expected[i]);
-    }
+  it('converts CMYK by arithmetic, for every ink and every black', async () => {
+    const inks = Buffer.alloc(256 * 256 * 4);
+    for (let k = 0; k < 256; k++) for (let c = 0; c < 256; c++) inks.set([c, 255 - c, c ^ 0x55, k], (k * 256 + c) * 4);
+    const { data } = await decodeImage(cmykTiff(inks, 256, 256), { allowAllFormats: true });
+    const expected = Array.from({ length: 256 * 256 }, (_, i) => {
+      const light = 255 - inks[4 * i + 3]!;
+      return [0, 1, 2].map((ink) => light - Math.round((inks[4 * i + ink]! * light) / 255));
+    }).flat();
+    expect(difference(data, expected)).to.equal(undefined);
+    expect([...data.subarray(0, 3)], 'cyan 0, magenta 255, yellow 85, no black').to.deep.equal([255, 0, 170]);
   });
 
   it('does not apply ICC profiles: 255, 0, 0 tagged Display P3 stays', async () => {
@@ -310,17 +309,17 @@ describe('decodeImage(): what a picture means', () => {
   });
 });
 
-/** An uncompressed 8 x 8 CMYK TIFF. */
-function cmykTiff(data: Buffer): Buffer {
+/** An uncompressed CMYK TIFF. */
+function cmykTiff(data: Buffer, width: number, height: number): Buffer {
   const entries: [tag: number, type: number, count: number, value: number][] = [
-    [256, 3, 1, 8],
-    [257, 3, 1, 8],
+    [256, 3, 1, width],
+    [257, 3, 1, height],
     [258, 3, 4, 134], // bits per sample, after the directory
     [259, 3, 1, 1],
     [262, 3, 1, 5], // inks
     [273, 4, 1, 142],
     [277, 3, 1, 4],
-    [278, 3, 1, 8],
+    [278, 3, 1, height],
     [279, 4, 1, data.length],
     [284, 3, 1, 1],
   ];
@@ -639,6 +638,30 @@ describe('decodeImage(): broken, cut and giant files', () => {
     );
     expect(await pixels(svg, { allowAllFormats: true })).to.deep.equal([16, 32, 48, 16, 32, 48]);
     await refuses(noise(100), /cannot be decoded: its header is broken/, { allowAllFormats: true });
+  });
+});
+
+describe('inDecodeSlot()', () => {
+  it('runs a bounded number at a time, in order, and goes on after a failure', async () => {
+    let running = 0;
+    let most = 0;
+    const started: number[] = [];
+    const results = await Promise.allSettled(
+      Array.from({ length: 20 }, (_, i) =>
+        inDecodeSlot(async () => {
+          started.push(i);
+          most = Math.max(most, ++running);
+          await nextTurn();
+          running--;
+          if (i === 4) throw new Error('one fails');
+          return i;
+        }),
+      ),
+    );
+    expect(most).to.equal(kDecodeSlots);
+    expect(kDecodeSlots).to.be.at.least(1);
+    expect(started).to.deep.equal(Array.from({ length: 20 }, (_, i) => i));
+    expect(results.map((result) => result.status === 'fulfilled').filter(Boolean)).to.have.length(19);
   });
 });
 
