@@ -26,7 +26,7 @@ export interface Encoding {
 
 /**
  * The tokenizer library at work on shared tables: it is constructed with an empty vocabulary and then given maps that look into
- * the tables, so that construction takes microseconds on any thread.
+ * the tables, so that construction takes well under a millisecond on any thread.
  */
 export class TokenizerEngine {
   readonly #tables: TokenizerTables;
