@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { symlinkSync } from 'node:fs';
+import { statSync, symlinkSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { openCheckpoint } from '../../lib/checkpoint/folder';
@@ -299,6 +299,24 @@ describe('openCheckpoint()', () => {
         expect((await open(folder)).tensors.size).to.equal(1);
       });
     }
+
+    it('a file that shrinks while it is read', async () => {
+      const folder = temporary.make({ 'config.json': {}, 'model.safetensors': floats('a', 'b') });
+      const { handle, tensors } = await open(folder);
+      const { size } = statSync(join(folder, 'model.safetensors'));
+      truncateSync(join(folder, 'model.safetensors'), size - 2);
+      native.openDevice('cpu');
+      const load = (name: string) => {
+        const parts = [{ tensor: tensors.get(name)!.index, firstRow: 0, rows: 1 }];
+        return native.loadWeights('cpu', handle, [{ layout: 'vector', compute: 'float32', columns: 1, parts }], null);
+      };
+      await expectRejection(
+        load('b'),
+        'ERR_CHECKPOINT',
+        `checkpoint "model.safetensors": the file ends early, at byte ${size - 2}: it had ${size} bytes and shrank while it was read`,
+      );
+      expect(await load('a')).to.have.length(1);
+    });
 
     it('but an odd length of the header is honest', async () => {
       for (let padding = 0; padding < 8; padding++) {

@@ -293,11 +293,6 @@ describe('parseClipModelConfig()', () => {
     expectError(() => parseClipModelConfig(null), 'ERR_CONFIG', 'config.json must hold an object: it holds null');
   });
 
-  it('takes no value from the prototype', () => {
-    const json = JSON.parse('{"model_type":"clip","text_config":{"__proto__":{"num_hidden_layers":3}}}');
-    expect(parseClipConfig(json).text.layers).to.equal(12);
-  });
-
   it('says which model it is where it is another', () => {
     refuses(clip({ model_type: 'llava' }), 'model_type must be clip, metaclip_2 or siglip: it is "llava"');
     refuses({}, 'model_type must be clip, metaclip_2 or siglip: it is missing');
