@@ -1,0 +1,73 @@
+// activate  y = act(x);  silu_gate  y = silu(gate)·up;  binary  out = x + y or x·y, y of x's shape or one row for all
+// shapes    n elements, float32, float16 or bfloat16; computed in float32, rounded once
+// launch    16 bytes per thread, blocks of 256; grid ceil(n / (256 · 16 bytes))
+// roofline  4 to 6 bytes per element in 16-bit dtypes: memory-bound
+#include "device.h"
+#include "launch.h"
+#include "primitives/activation.h"
+#include "primitives/pack.h"
+
+namespace warpsight::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+
+/// y[i] = f(a[i], b[i mod period]); b may be null (then f gets 0). `vector`: 16-byte accesses, period a multiple of a pack.
+template <typename T, typename F>
+__global__ void elementwise_kernel(const T* a, const T* b, int64_t period, T* y, Rows elements, bool vector, F f) {
+    constexpr int V = kPack<T>;
+    int64_t n = elements.count(), i = (int64_t(blockIdx.x) * kThreads + threadIdx.x) * V;
+    if (i >= n) return;
+    if (vector && i + V <= n) {
+        Pack<V> p = load<V>(a + i), q = zeros<V>();
+        if (b != nullptr) q = load<V>(b + i % period);
+#pragma unroll
+        for (int j = 0; j < V; ++j) p.v[j] = f(p.v[j], q.v[j]);
+        store(y + i, p);
+        return;
+    }
+    for (int64_t end = i + V < n ? i + V : n; i < end; ++i)
+        y[i] = from_float<T>(f(to_float(a[i]), b != nullptr ? to_float(b[i % period]) : 0.f));
+}
+
+struct ActivateOne {
+    Activation activation;
+    __device__ float operator()(float x, float) const { return activate(x, activation); }
+};
+struct SiluTimes {
+    __device__ float operator()(float gate, float up) const { return gate * sigmoid(gate) * up; }
+};
+struct BinaryOne {
+    Arithmetic arithmetic;
+    __device__ float operator()(float x, float y) const { return arithmetic == Arithmetic::add ? x + y : x * y; }
+};
+
+template <typename F>
+void elementwise(const Launch& launch, const char* op, const TensorView& a, const TensorView& b, const TensorView& y, Rows elements, F f) {
+    if (elements.planned == 0) return;
+    by_dtype(op, a.dtype, [&](auto zero) {
+        using T = decltype(zero);
+        constexpr int V = kPack<T>;
+        int64_t period = b.data != nullptr ? b.shape.elements() : 1;
+        bool vector = aligned(a.data) && aligned(y.data) && (b.data == nullptr || (aligned(b.data) && (period % V == 0 || period == elements.planned)));
+        elementwise_kernel<T><<<unsigned(ceil_div(elements.planned, int64_t(kThreads) * V)), kThreads, 0, launch.stream>>>(
+            a.as<const T>(), b.as<const T>(), period, y.as<T>(), elements, vector, f);
+        check_launch(launch, op);
+    });
+}
+
+}  // namespace
+
+void activate(const Launch& launch, const Activate& op, const TensorView& x, const TensorView& y, Rows elements) {
+    elementwise(launch, "activate", x, {}, y, elements, ActivateOne{op.activation});
+}
+
+void silu_gate(const Launch& launch, const TensorView& gate, const TensorView& up, const TensorView& y, Rows elements) {
+    elementwise(launch, "siluGate", gate, up, y, elements, SiluTimes{});
+}
+
+void binary(const Launch& launch, const Binary& op, const TensorView& x, const TensorView& y, const TensorView& out, Rows elements) {
+    elementwise(launch, "binary", x, y, out, elements, BinaryOne{op.arithmetic});
+}
+
+}  // namespace warpsight::cuda

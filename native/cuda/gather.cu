@@ -1,0 +1,59 @@
+// gather_rows   y[r] = x[rows[r]]
+// segment_mean  y[c] = mean of the rows start … start + count − 1 of x, added in that order; count 0 gives NaN
+// shapes    x [R, D], y [m, D] float32, float16 or bfloat16; rows int32 [m]; segments int32 [m, 2] (start, count); sums are float32
+// launch    blocks of 256 threads, an element of y each; grid ceil(m·D / 256)
+// roofline  each row read is read once, each row of y written once: memory-bound
+// source    an index outside x gives a row of NaN and touches nothing
+#include "device.h"
+#include "launch.h"
+#include "primitives/number.h"
+
+namespace warpsight::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+
+template <typename T>
+__global__ void gather_rows_kernel(const T* x, const int32_t* rows, T* y, Rows x_rows, Rows y_rows, int64_t D) {
+    int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x, r = i / D;
+    if (r >= y_rows.count()) return;
+    int64_t row = rows[r];
+    y[i] = row >= 0 && row < x_rows.count() ? x[row * D + i % D] : from_float<T>(nan_value());
+}
+
+template <typename T>
+__global__ void segment_mean_kernel(const T* x, const int32_t* segments, T* y, Rows x_rows, Rows y_rows, int64_t D) {
+    int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x, c = i / D;
+    if (c >= y_rows.count()) return;
+    int64_t start = segments[2 * c], count = segments[2 * c + 1];
+    float sum = start >= 0 && count > 0 && start + count <= x_rows.count() ? 0.f : nan_value();
+    if (sum == 0.f)
+        for (int64_t r = 0; r < count; ++r) sum += to_float(x[(start + r) * D + i % D]);
+    y[i] = from_float<T>(sum / float(count));
+}
+
+}  // namespace
+
+void gather_rows(const Launch& launch, const TensorView& x, const TensorView& rows, const TensorView& y, Rows x_rows, Rows y_rows) {
+    int64_t D = x.shape.last(), elements = y_rows.planned * D;
+    if (elements == 0) return;
+    by_dtype("gatherRows", x.dtype, [&](auto zero) {
+        using T = decltype(zero);
+        gather_rows_kernel<T><<<unsigned(ceil_div(elements, kThreads)), kThreads, 0, launch.stream>>>(x.as<const T>(), rows.as<const int32_t>(), y.as<T>(),
+                                                                                                     x_rows, y_rows, D);
+        check_launch(launch, "gatherRows");
+    });
+}
+
+void segment_mean(const Launch& launch, const TensorView& x, const TensorView& segments, const TensorView& y, Rows x_rows, Rows y_rows) {
+    int64_t D = x.shape.last(), elements = y_rows.planned * D;
+    if (elements == 0) return;
+    by_dtype("segmentMean", x.dtype, [&](auto zero) {
+        using T = decltype(zero);
+        segment_mean_kernel<T><<<unsigned(ceil_div(elements, kThreads)), kThreads, 0, launch.stream>>>(
+            x.as<const T>(), segments.as<const int32_t>(), y.as<T>(), x_rows, y_rows, D);
+        check_launch(launch, "segmentMean");
+    });
+}
+
+}  // namespace warpsight::cuda

@@ -1,0 +1,24 @@
+// The activations of ops.h on one float32 value.
+#pragma once
+
+#include "ops.h"
+
+namespace warpsight::cuda {
+
+__device__ __forceinline__ float sigmoid(float x) { return 1.f / (1.f + expf(-x)); }
+
+__device__ __forceinline__ float activate(float x, Activation activation) {
+    switch (activation) {
+        case Activation::none: return x;
+        case Activation::gelu: return 0.5f * x * (1.f + erff(x * 0.70710678118654752f));
+        case Activation::gelu_tanh: return 0.5f * x * (1.f + tanhf(0.79788456080286536f * (x + 0.044715f * x * x * x)));
+        case Activation::quick_gelu: return x * sigmoid(1.702f * x);
+        case Activation::silu: return x * sigmoid(x);
+        case Activation::relu: return x > 0.f || x != x ? x : 0.f;
+        case Activation::tanh: return tanhf(x);
+        case Activation::sigmoid: return sigmoid(x);
+    }
+    return x;
+}
+
+}  // namespace warpsight::cuda

@@ -1,0 +1,19 @@
+// Keys whose unsigned order is the order of argmax and topK: NaN above everything, −0 equal to +0, of equal values the smaller index above.
+#pragma once
+
+#include <cstdint>
+
+namespace warpsight::cuda {
+
+/// Larger values have larger keys; equal values equal ones.
+__device__ __forceinline__ uint32_t order_key(float v) {
+    if (v != v) return 0xffffffffu;
+    uint32_t bits = __float_as_uint(v + 0.f);  // −0 + 0 is +0
+    return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+}
+
+__device__ __forceinline__ uint64_t order_key(float v, uint32_t index) { return uint64_t(order_key(v)) << 32 | (0xffffffffu - index); }
+
+__device__ __forceinline__ uint32_t index_of(uint64_t key) { return 0xffffffffu - uint32_t(key); }
+
+}  // namespace warpsight::cuda

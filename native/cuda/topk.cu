@@ -1,0 +1,82 @@
+// top_k         the k largest of each row, falling; equal values: the smaller index first; NaN first
+// top_k_scores  the same order, with exp(x − max) / Σ exp(x − max) or 1 / (1 + exp(−x)) in place of the values
+// shapes    x [R, D] row-major, float32, float16 or bfloat16; values [R, k] of x's dtype, scores float32 [R, k]; indices int32 [R, k]
+// launch    a block of 256 threads per row
+// roofline  the row is read k times, from L2 after the first; k is small (5 labels of a picture), so memory-bound up to k ≈ 8
+// source    value and index are one 64-bit key (primitives/order.h); each round finds the largest key below the one before
+#include "device.h"
+#include "launch.h"
+#include "primitives/activation.h"
+#include "primitives/number.h"
+#include "primitives/order.h"
+#include "primitives/reduce.h"
+
+namespace warpsight::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+
+/// Calls emit(rank, index) in one thread for the k largest of a row; all threads of the block must call.
+template <typename T, typename F>
+__device__ __forceinline__ void select(const T* x, int D, int k, F&& emit) {
+    uint64_t last = ~uint64_t(0);
+    for (int rank = 0; rank < k; ++rank) {
+        uint64_t best = 0;
+        for (int d = threadIdx.x; d < D; d += kThreads) {
+            uint64_t key = order_key(to_float(x[d]), d);
+            if (key < last && key > best) best = key;
+        }
+        last = group_reduce<kThreads>(best, Max{});
+        if (threadIdx.x == 0) emit(rank, index_of(last));
+    }
+}
+
+template <typename T>
+__global__ __launch_bounds__(kThreads) void top_k_kernel(const T* x, T* values, int32_t* indices, Rows rows, int D, int k) {
+    int64_t row = blockIdx.x;
+    if (row >= rows.count()) return;
+    x += row * D;
+    select(x, D, k, [&](int rank, uint32_t index) {
+        values[row * k + rank] = x[index];
+        indices[row * k + rank] = int32_t(index);
+    });
+}
+
+__global__ __launch_bounds__(kThreads) void top_k_scores_kernel(const float* x, float* scores, int32_t* indices, Rows rows, int D, int k, bool use_sigmoid) {
+    int64_t row = blockIdx.x;
+    if (row >= rows.count()) return;
+    x += row * D;
+    float top = -INFINITY, sum = 0.f;
+    if (!use_sigmoid) {
+        for (int d = threadIdx.x; d < D; d += kThreads) top = Max{}(top, x[d]);
+        top = group_reduce<kThreads>(top, Max{});
+        for (int d = threadIdx.x; d < D; d += kThreads) sum += expf(x[d] - top);
+        sum = group_reduce<kThreads>(sum, Add{});
+    }
+    select(x, D, k, [&](int rank, uint32_t index) {
+        scores[row * k + rank] = use_sigmoid ? sigmoid(x[index]) : expf(x[index] - top) / sum;
+        indices[row * k + rank] = int32_t(index);
+    });
+}
+
+}  // namespace
+
+void top_k(const Launch& launch, const TensorView& x, const TensorView& values, const TensorView& indices, Rows rows) {
+    int D = int(x.shape.last()), k = int(indices.shape.last());
+    if (rows.planned == 0 || k == 0) return;
+    by_dtype("topK", x.dtype, [&](auto zero) {
+        using T = decltype(zero);
+        top_k_kernel<T><<<unsigned(rows.planned), kThreads, 0, launch.stream>>>(x.as<const T>(), values.as<T>(), indices.as<int32_t>(), rows, D, k);
+        check_launch(launch, "topK");
+    });
+}
+
+void top_k_scores(const Launch& launch, bool sigmoid, const TensorView& logits, const TensorView& scores, const TensorView& indices, Rows rows) {
+    int D = int(logits.shape.last()), k = int(indices.shape.last());
+    if (rows.planned == 0 || k == 0) return;
+    top_k_scores_kernel<<<unsigned(rows.planned), kThreads, 0, launch.stream>>>(logits.as<const float>(), scores.as<float>(), indices.as<int32_t>(), rows,
+                                                                               D, k, sigmoid);
+    check_launch(launch, "zeroShotHead");
+}
+
+}  // namespace warpsight::cuda
