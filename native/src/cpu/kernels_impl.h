@@ -15,9 +15,15 @@ inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // ---------------------------------------------------------------------------------------------------------------- GEMM
 
+/// What is to be in L2 soon: `lines` cache lines for each group of 16 k that is worked on.
+struct Ahead {
+    const char* at = nullptr;
+    int lines = 0;
+};
+
 /// tile[M][NR] (+)= Σ_k a[k]·b[k], k < K. a: [K/16][·][16], row r at r·16, groups `a_step` floats apart; b: [K][NR].
 template <int M, typename T>
-void multiply_rows(const float* a, int64_t a_step, const T* b, int64_t K, float* tile, bool from_zero, const char* ahead) {
+void multiply_rows(const float* a, int64_t a_step, const T* b, int64_t K, float* tile, bool from_zero, Ahead ahead) {
     vf sums[M][NV];
 #pragma GCC unroll 16
     for (int r = 0; r < M; ++r)
@@ -36,14 +42,10 @@ void multiply_rows(const float* a, int64_t a_step, const T* b, int64_t K, float*
         }
     };
     int64_t k = 0;
-    for (; k + kGroup <= K; k += kGroup, a += a_step)
-        for (int i = 0; i < kGroup; ++i, b += NR) {
-            if (ahead) {
-                for (int byte = 0; byte < int(NR * sizeof(T)); byte += 64) prefetch(ahead + byte);
-                ahead += NR * sizeof(T);
-            }
-            step(a + i, b);
-        }
+    for (; k + kGroup <= K; k += kGroup, a += a_step) {
+        for (int line = 0; line < ahead.lines; ++line, ahead.at += 64) prefetch(ahead.at);
+        for (int i = 0; i < kGroup; ++i, b += NR) step(a + i, b);
+    }
     for (int i = 0; k < K; ++k, ++i, b += NR) step(a + i, b);
 
 #pragma GCC unroll 16
@@ -53,7 +55,7 @@ void multiply_rows(const float* a, int64_t a_step, const T* b, int64_t K, float*
 }
 
 template <typename T>
-using RowsFunction = void (*)(const float*, int64_t, const T*, int64_t, float*, bool, const char*);
+using RowsFunction = void (*)(const float*, int64_t, const T*, int64_t, float*, bool, Ahead);
 
 template <typename T>
 RowsFunction<T> rows_function(int64_t rows) {
@@ -115,8 +117,9 @@ void gemm_tile_of(const Gemm& g, int64_t first, int64_t last, int64_t panel) {
         for (int64_t block = first; block < last; ++block) {
             int64_t m0 = row_of(block), rows = row_of(block + 1) - m0;
             float* sums = tile + (m0 - origin) * NR;
-            // the last rows that need this part of the panel fetch what comes after it: the next part, or the next panel
-            const char* ahead = block + 1 == last ? reinterpret_cast<const char*>(b + (k + depth) * NR) : nullptr;
+            // each block of rows fetches its share of what comes after this part of the panel: the next part, or the next panel
+            const int lines = int(ceil_div(int64_t(kGroup * NR * sizeof(T)) / 64, last - first));
+            const Ahead ahead = {reinterpret_cast<const char*>(b + (k + depth) * NR) + (block - first) * lines * 64 * (depth / kGroup), lines};
             rows_function<T>(rows)(g.a + m0 * padded + k * rows, rows * kGroup, b + k * NR, depth, sums, k == 0, ahead);
             if (done) finish(g.end, sums, NR, m0, rows, n0, columns);
         }
@@ -278,7 +281,7 @@ void attend(const Attend& a, const Segment& s, int kv_head, int64_t first, int64
                 for (int64_t i = 0; i < d; ++i) qp[i / kGroup * step + r * kGroup + i % kGroup] = from[i];
             }
             for (int64_t panel = 0; panel * NR < block_keys; ++panel) {
-                rows_function<float>(rows)(qp, step, kp + panel * d * NR, d, tile, true, nullptr);
+                rows_function<float>(rows)(qp, step, kp + panel * d * NR, d, tile, true, Ahead{});
                 for (int64_t r = 0; r < rows; ++r)
                     for (int c = 0; c < NR; c += W) {
                         int64_t key = panel * NR + c;
@@ -302,7 +305,7 @@ void attend(const Attend& a, const Segment& s, int kv_head, int64_t first, int64
             }
             for (int64_t panel = 0; panel < at.value_panels; ++panel) {
                 const float* values = vp + panel * keys * NR;
-                rows_function<float>(rows)(scores, step, values, common, tile, true, nullptr);
+                rows_function<float>(rows)(scores, step, values, common, tile, true, Ahead{});
                 for (int64_t r = 0; r < rows; ++r) {
                     float* row_tile = tile + r * NR;
                     add_keys(scores + r * kGroup, step, common, visible(q0 + r), values, row_tile);
@@ -328,6 +331,28 @@ inline void along(int64_t D, F f) {
 inline vf load_some(const float* p, int n) { return n == W ? load(p) : load_n(p, n); }
 inline void store_some(float* p, vf x, int n) { n == W ? store(p, x) : store_n(p, x, n); }
 
+/// x with zeros from lane n on.
+inline vf first_lanes_of(vf x, int n) {
+    if (n == W) return x;
+    float lanes[W];
+    store(lanes, x);
+    for (int i = n; i < W; ++i) lanes[i] = 0.f;
+    return load(lanes);
+}
+
+/// Σ term(offset, n) over a row; the term's lanes from n on must be zero. Four sums take turns, so that none waits for the one before.
+template <typename Term>
+inline float sum_along(int64_t D, Term term) {
+    vf sums[4] = {zero(), zero(), zero(), zero()};
+    int64_t d = 0;
+    for (; d + 4 * W <= D; d += 4 * W)
+#pragma GCC unroll 4
+        for (int i = 0; i < 4; ++i) sums[i] = sums[i] + term(d + i * W, W);
+    for (; d + W <= D; d += W) sums[0] = sums[0] + term(d, W);
+    if (d < D) sums[1] = sums[1] + term(d, int(D - d));
+    return sum_lanes((sums[0] + sums[1]) + (sums[2] + sums[3]));
+}
+
 /// y = sum = x + residual where there is a residual; gives the row that holds the sum.
 inline const float* add_residual(const float* x, const float* residual, float* sum, float* y, int64_t D) {
     if (!residual && !sum) return x;
@@ -342,21 +367,12 @@ inline const float* add_residual(const float* x, const float* residual, float* s
 void layer_norm(const float* x, const float* residual, const float* weight, const float* bias, float* sum, float* y, int64_t rows, int64_t D, float eps) {
     for (int64_t r = 0; r < rows; ++r, x += D, y += D) {
         const float* row = add_residual(x, residual ? residual + r * D : nullptr, sum ? sum + r * D : nullptr, y, D);
-        vf total = zero();
-        along(D, [&](int64_t d, int n) { total = total + load_some(row + d, n); });
-        const float mean_value = sum_lanes(total) / float(D);
-        const vf mean = set1(mean_value);
-        vf squares = zero();
-        float rest = 0;  // the lanes behind the end of the row must not count as zeros minus the mean
-        along(D, [&](int64_t d, int n) {
-            if (n == W) {
-                vf centred = load(row + d) - mean;
-                squares = fma(centred, centred, squares);
-            } else {
-                for (int i = 0; i < n; ++i) rest += (row[d + i] - mean_value) * (row[d + i] - mean_value);
-            }
+        const vf mean = set1(sum_along(D, [&](int64_t d, int n) { return load_some(row + d, n); }) / float(D));
+        const float squares = sum_along(D, [&](int64_t d, int n) {
+            vf centred = load_some(row + d, n) - mean;
+            return first_lanes_of(centred * centred, n);
         });
-        vf inverse = set1(1.f) / sqrt(set1((sum_lanes(squares) + rest) / float(D) + eps));
+        const vf inverse = set1(1.f) / sqrt(set1(squares / float(D) + eps));
         along(D, [&](int64_t d, int n) {
             vf v = (load_some(row + d, n) - mean) * inverse * load_some(weight + d, n);
             store_some(y + d, bias ? v + load_some(bias + d, n) : v, n);
@@ -365,12 +381,10 @@ void layer_norm(const float* x, const float* residual, const float* weight, cons
 }
 
 inline float sum_of_squares(const float* x, int64_t D) {
-    vf squares = zero();
-    along(D, [&](int64_t d, int n) {
+    return sum_along(D, [&](int64_t d, int n) {
         vf v = load_some(x + d, n);
-        squares = fma(v, v, squares);
+        return v * v;
     });
-    return sum_lanes(squares);
 }
 
 void rms_norm(const float* x, const float* residual, const float* weight, float* sum, float* y, int64_t rows, int64_t D, float eps) {
@@ -411,15 +425,8 @@ void exp_sum(const float* x, int64_t count, float* largest, float* sum) {
     float lanes = max_lanes(high);
     top = lanes > top ? lanes : top;
     vf total = zero(), part = zero();  // parts of 32 terms, so that rounding stays small over a whole vocabulary
-    float tail[W];
     along(count, [&](int64_t d, int n) {
-        vf p = exp(load_some(x + d, n) - set1(top));
-        if (n < W) {
-            store(tail, p);
-            for (int i = n; i < W; ++i) tail[i] = 0.f;
-            p = load(tail);
-        }
-        part = part + p;
+        part = part + first_lanes_of(exp(load_some(x + d, n) - set1(top)), n);
         if (d / W % 32 == 31) total = total + part, part = zero();
     });
     total = total + part;

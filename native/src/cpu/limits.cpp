@@ -9,6 +9,7 @@
 
 #if defined(__linux__)
 #include <sched.h>
+#include <unistd.h>
 #endif
 #if defined(__APPLE__)
 #include <sys/sysctl.h>
@@ -86,6 +87,17 @@ int default_threads() {
     double quota = processor_quota();
     if (quota > 0) count = std::min(count, int(quota));
     return std::clamp(count, 1, kMaxThreads);
+}
+
+int64_t level_2_bytes() {
+    static const int64_t bytes = [] {
+        int64_t size = 0;
+#if defined(_SC_LEVEL2_CACHE_SIZE)
+        size = sysconf(_SC_LEVEL2_CACHE_SIZE);
+#endif
+        return size >= (128 << 10) && size <= (64 << 20) ? size : 1 << 20;
+    }();
+    return bytes;
 }
 
 static uint64_t number_in(const std::string& path) {

@@ -17,6 +17,9 @@ struct MachineMemory {
 /// The smaller of what the system and the process' control group have; zeros where neither can be asked.
 MachineMemory machine_memory();
 
+/// Size of a processor's second-level cache, or 1 MiB where nobody says.
+int64_t level_2_bytes();
+
 /// cpu.max of control groups version 2 ("150000 100000", "max 100000") in processors; 0: no limit.
 double quota_v2(const std::string& text);
 

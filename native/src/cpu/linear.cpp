@@ -1,6 +1,7 @@
 // linear and patchEmbed: rows packed into blocks, times panels of the weight.
 #include <cstring>
 
+#include "limits.h"
 #include "plan.h"
 
 namespace warpsight::cpu {
@@ -31,7 +32,7 @@ static void multiply(Gemm gemm, float* packed, const Read& read) {
     }
     // As many row blocks per visit of a panel as stay in L2 beside it, but enough tiles for all threads.
     const int64_t panels = ceil_div(gemm.N, k.nr), threads = pool_threads();
-    int64_t group = std::clamp<int64_t>((int64_t(640) << 10) / (k.mr * std::max<int64_t>(1, padded(gemm.K)) * 4), 1, k.max_blocks);
+    int64_t group = std::clamp<int64_t>(level_2_bytes() / 4 * 3 / (k.mr * std::max<int64_t>(1, padded(gemm.K)) * 4), 1, k.max_blocks);
     while (group > 1 && threads > 1 && ceil_div(gemm.blocks, group) * panels < 4 * threads) group = (group + 1) / 2;
     const int64_t groups = ceil_div(gemm.blocks, group);
     parallel_if_worth(work, groups * panels, [&](int64_t item) {

@@ -11,6 +11,9 @@
 #if defined(_WIN32)
 #include <malloc.h>
 #endif
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
 
 #include "../counters.h"
 #include "../error.h"
@@ -19,6 +22,7 @@
 namespace warpsight::cpu {
 
 constexpr size_t kAlignment = 64;
+constexpr size_t kHugePage = size_t(2) << 20, kHuge = size_t(4) << 20;
 constexpr size_t kChecked = size_t(64) << 20;  // smaller requests are not worth a look at the machine
 
 static std::string in_mebibytes(uint64_t bytes) { return std::to_string(bytes >> 20) + " MiB"; }
@@ -36,9 +40,13 @@ void* allocate_aligned(size_t bytes) {
 #if defined(_WIN32)
     void* memory = _aligned_malloc(rounded, kAlignment);
 #else
-    void* memory = std::aligned_alloc(kAlignment, rounded);
+    void* memory = std::aligned_alloc(bytes >= kHuge ? kHugePage : kAlignment, bytes >= kHuge ? (bytes + kHugePage - 1) / kHugePage * kHugePage : rounded);
 #endif
     if (!memory) refuse(machine_memory().available);
+#if defined(__linux__)
+    // Weights are read from end to end for each picture: with pages of 2 MiB the table of pages stays in its cache. Only a wish: it may be refused.
+    if (bytes >= kHuge) madvise(memory, bytes / kHugePage * kHugePage, MADV_HUGEPAGE);
+#endif
     counters().device_allocations.fetch_add(1, std::memory_order_relaxed);
     return memory;
 }
