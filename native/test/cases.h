@@ -1,5 +1,5 @@
-// One case: an operation, its inputs and what must come out. The builders compute the expectation in float64 from the inputs as the device will see
-// them, that is rounded to the activation dtype; a fixture's own expectation takes its place in float32.
+// One case: an operation, its inputs and what must come out. The builders compute the expectation in float64 from the inputs as
+// the device will see them, that is rounded to the activation dtype; a fixture's own expectation takes its place in float32.
 #pragma once
 
 #include "reference.h"
@@ -69,7 +69,8 @@ inline Case linear_case(DType storage, Activation act, Value x, Value w, Value b
 inline Case patch_embed_case(DType storage, int patch, Value pixels, Value w, Value bias, Value token, Value positions) {
     int64_t n = pixels.shape[0], C = pixels.shape[1], H = pixels.shape[2], W = pixels.shape[3], D = w.shape[0];
     int64_t rows = H / patch, columns = W / patch, first = token.as == Value::As::absent ? 0 : 1, T = first + rows * columns;
-    Doubles p = seen(pixels, storage), weights = seen(w, storage), b = seen(bias, storage), cls = seen(token, storage), at = seen(positions, storage);
+    Doubles p = seen(pixels, storage), weights = seen(w, storage), b = seen(bias, storage), cls = seen(token, storage),
+            at = seen(positions, storage);
     Doubles out;
     for (int64_t i = 0; i < n; ++i)
         for (int64_t t = 0; t < T; ++t)
@@ -79,7 +80,8 @@ inline Case patch_embed_case(DType storage, int patch, Value pixels, Value w, Va
                 for (int64_t c = 0; t >= first && c < C; ++c)
                     for (int64_t v = 0; v < patch; ++v)
                         for (int64_t u = 0; u < patch; ++u)
-                            sum += p[size_t(((i * C + c) * H + y * patch + v) * W + x * patch + u)] * weights[size_t(((d * C + c) * patch + v) * patch + u)];
+                            sum += p[size_t(((i * C + c) * H + y * patch + v) * W + x * patch + u)] *
+                                   weights[size_t(((d * C + c) * patch + v) * patch + u)];
                 out.push_back(sum + (at.empty() ? 0 : at[size_t(t * D + d)]));
             }
     Case c{.op = PatchEmbed{patch}, .expected = {std::move(out)}};
@@ -110,21 +112,26 @@ inline Case norm_case(DType storage, bool rms, float eps, Value x, Value weight,
     return c;
 }
 
-/// q, k, v may be the same packed tensor with offsets; without segments sequences of max_queries and max_keys rows follow one another.
+/// q, k, v may be the same packed tensor with offsets; without segments sequences of max_queries and max_keys rows follow one
+/// another.
 inline Case attention_case(DType storage, const Attention& a, Value q, Value k, Value v, Value segments, Value mask) {
     std::vector<int32_t> rows = segments.ints;
     if (segments.as == Value::As::absent)
         for (int64_t s = 0; s < q.shape.rows() / a.max_queries; ++s)
             rows.insert(rows.end(), {int32_t(s * a.max_queries), a.max_queries, int32_t(s * a.max_keys), a.max_keys, 0, 0});
     Case c{.op = a};
-    c.expected = {attention64(a, seen(q, storage), q.shape.last(), seen(k, storage), k.shape.last(), seen(v, storage), v.shape.last(), rows, mask.ints)};
+    c.expected = {attention64(a, seen(q, storage), q.shape.last(), seen(k, storage), k.shape.last(), seen(v, storage),
+                              v.shape.last(), rows, mask.ints)};
     c.outputs = {activation({q.shape.rows(), int64_t(a.heads) * a.head_dim})};
     c.inputs = {std::move(q), std::move(k), std::move(v), std::move(segments), std::move(mask)};
     return c;
 }
 
 inline Case unit_case(DType storage, Value x) {
-    Case c{.op = L2Normalize{}, .outputs = {activation(x.shape)}, .expected = {unit_rows64(seen(x, storage), x.shape.last())}, .tolerance = 1e-6};
+    Case c{.op = L2Normalize{},
+           .outputs = {activation(x.shape)},
+           .expected = {unit_rows64(seen(x, storage), x.shape.last())},
+           .tolerance = 1e-6};
     c.inputs = {std::move(x)};
     return c;
 }
@@ -150,7 +157,10 @@ inline Case head_case(DType storage, const ZeroShotHead& head, Value x, Value cl
             scores.push_back(row[index]);
         }
     }
-    Case c{.op = head, .outputs = {float32({n, head.k}), int32({n, head.k})}, .expected = {std::move(scores), {}}, .integers = {{}, std::move(indices)}};
+    Case c{.op = head,
+           .outputs = {float32({n, head.k}), int32({n, head.k})},
+           .expected = {std::move(scores), {}},
+           .integers = {{}, std::move(indices)}};
     c.inputs = {std::move(x), std::move(classes)};
     return c;
 }
@@ -164,14 +174,22 @@ inline Case softmax_case(DType storage, Value x) {
 }
 
 inline Case activate_case(DType storage, Activation act, Value x) {
-    Case c{.op = Activate{act}, .outputs = {activation(x.shape)}, .expected = {seen(x, storage)}, .tolerance = 2e-6, .per_element = true};
+    Case c{.op = Activate{act},
+           .outputs = {activation(x.shape)},
+           .expected = {seen(x, storage)},
+           .tolerance = 2e-6,
+           .per_element = true};
     for (double& value : c.expected[0]) value = activate64(act, value);
     c.inputs = {std::move(x)};
     return c;
 }
 
 inline Case silu_gate_case(DType storage, Value gate, Value up) {
-    Case c{.op = SiluGate{}, .outputs = {activation(gate.shape)}, .expected = {seen(gate, storage)}, .tolerance = 2e-6, .per_element = true};
+    Case c{.op = SiluGate{},
+           .outputs = {activation(gate.shape)},
+           .expected = {seen(gate, storage)},
+           .tolerance = 2e-6,
+           .per_element = true};
     Doubles u = seen(up, storage);
     for (size_t i = 0; i < u.size(); ++i) c.expected[0][i] = activate64(Activation::silu, c.expected[0][i]) * u[i];
     c.inputs = {std::move(gate), std::move(up)};
@@ -208,7 +226,10 @@ inline Case top_k_case(DType storage, int k, Value x) {
             indices.push_back(index);
             largest.push_back(values[size_t(r * D + index)]);
         }
-    Case c{.op = TopK{k}, .outputs = {activation({rows, k}), int32({rows, k})}, .expected = {std::move(largest), {}}, .integers = {{}, std::move(indices)}};
+    Case c{.op = TopK{k},
+           .outputs = {activation({rows, k}), int32({rows, k})},
+           .expected = {std::move(largest), {}},
+           .integers = {{}, std::move(indices)}};
     c.tolerance = 0;
     c.inputs = {std::move(x)};
     return c;
@@ -219,7 +240,10 @@ inline Case gather_case(DType storage, Value x, Value rows) {
     Doubles values = seen(x, storage), out;
     for (int32_t row : rows.ints)
         for (int64_t d = 0; d < D; ++d) out.push_back(row < 0 || row >= R ? NAN : values[size_t(row * D + d)]);
-    Case c{.op = GatherRows{}, .outputs = {activation({int64_t(rows.ints.size()), D})}, .expected = {std::move(out)}, .tolerance = 0};
+    Case c{.op = GatherRows{},
+           .outputs = {activation({int64_t(rows.ints.size()), D})},
+           .expected = {std::move(out)},
+           .tolerance = 0};
     c.inputs = {std::move(x), std::move(rows)};
     return c;
 }
@@ -230,7 +254,8 @@ inline Case embed_case(DType storage, Value ids, Value table, Value positions, V
     for (int64_t r = 0; r < R; ++r) {
         int32_t id = ids.ints[size_t(r)];
         int32_t position = positions.as == Value::As::absent ? 0 : positions.ints[size_t(r)];
-        bool outside = id < 0 || id >= table.shape[0] || (!places.empty() && (position < 0 || position >= position_table.shape[0]));
+        bool outside =
+            id < 0 || id >= table.shape[0] || (!places.empty() && (position < 0 || position >= position_table.shape[0]));
         for (int64_t d = 0; d < D; ++d)
             out.push_back(outside ? NAN : words[size_t(id * D + d)] + (places.empty() ? 0 : places[size_t(position * D + d)]));
     }

@@ -33,7 +33,10 @@ public:
         Value value{.as = Value::As::tensor};
         for (auto& size : entry.at("shape").items) value.shape.size[value.shape.rank++] = int64_t(size.number);
         const std::string& dtype = entry.at("dtype").string;
-        value.dtype = dtype == "F16" ? DType::float16 : dtype == "BF16" ? DType::bfloat16 : dtype == "I32" ? DType::int32 : DType::float32;
+        value.dtype = dtype == "F16"    ? DType::float16
+                      : dtype == "BF16" ? DType::bfloat16
+                      : dtype == "I32"  ? DType::int32
+                                        : DType::float32;
         auto& range = entry.at("data_offsets").items;
         size_t begin = data_ + size_t(range[0].number), end = data_ + size_t(range[1].number);
         std::vector<uint8_t> raw(bytes_.begin() + long(begin), bytes_.begin() + long(end));
@@ -57,7 +60,8 @@ public:
         if (!has(name)) return absent();
         Value value = get(name);
         value.as = as;
-        if (as == Value::As::matrix && value.shape.rank > 2) value.shape = {value.shape[0], value.shape.elements() / value.shape[0]};
+        if (as == Value::As::matrix && value.shape.rank > 2)
+            value.shape = {value.shape[0], value.shape.elements() / value.shape[0]};
         return value;
     }
 

@@ -1,5 +1,6 @@
-// Runs every operation on one backend and compares it with the fixtures and with float64: ops_golden <cpu | cuda:0> [only names that contain this].
-// Environment: WARPSIGHT_FIXTURES (default ../shared/fixtures). Prints a line per case and "N passed, N failed" last; exit code 1 if any failed.
+// Runs every operation on one backend and compares it with the fixtures and with float64: ops_golden <cpu | cuda:0> [only names
+// that contain this]. Environment: WARPSIGHT_FIXTURES (default ../shared/fixtures). Prints a line per case and "N passed, N
+// failed" last; exit code 1 if any failed.
 #include <cinttypes>
 #include <cstdio>
 #include <cstdlib>
@@ -31,7 +32,8 @@ public:
             std::vector<Value> again = c.outputs;
             for (int threads : cpu ? std::vector<int>{2, 3, 7} : std::vector<int>{1}) {
                 if (cpu) set_cpu_threads(threads);
-                if (runner.run(c.op, c.inputs, again) != first) throw std::runtime_error("other bits in a second run with " + std::to_string(threads) + " threads");
+                if (runner.run(c.op, c.inputs, again) != first)
+                    throw std::runtime_error("other bits in a second run with " + std::to_string(threads) + " threads");
             }
             if (cpu) set_cpu_threads(1);
             report(full, true, std::to_string(worst).c_str(), worst);
@@ -81,7 +83,8 @@ private:
             double error = c.per_element ? 0 : max_rel(got.floats, want);
             for (size_t i = 0; c.per_element && i < want.size(); ++i) {
                 double e = std::fabs(double(got.floats[i]) - want[i]) / std::max(1.0, std::fabs(want[i]));
-                if (!(std::isnan(want[i]) && std::isnan(got.floats[i])) && double(got.floats[i]) != want[i]) error = std::isnan(e) ? INFINITY : std::max(error, e);
+                if (!(std::isnan(want[i]) && std::isnan(got.floats[i])) && double(got.floats[i]) != want[i])
+                    error = std::isnan(e) ? INFINITY : std::max(error, e);
             }
             if (!(error <= tolerance_of(c))) {
                 size_t bad = 0;
@@ -126,8 +129,11 @@ static Activation activation_named(const std::string& name) {
 }
 
 /// The case of one fixture; `data` holds its tensors, named <case>.<tensor>.
-static Case fixture_case(const std::string& op, const std::string& name, const Json& meta, const SafeTensors& data, DType storage) {
-    auto tensor = [&](const char* part) { return data.has(name + "." + part) ? data.as_activation(name + "." + part) : absent(); };
+static Case fixture_case(const std::string& op, const std::string& name, const Json& meta, const SafeTensors& data,
+                         DType storage) {
+    auto tensor = [&](const char* part) {
+        return data.has(name + "." + part) ? data.as_activation(name + "." + part) : absent();
+    };
     auto plain = [&](const char* part) { return data.has(name + "." + part) ? data.get(name + "." + part) : absent(); };
     auto weights = [&](const char* part, As as) { return data.as_weight(name + "." + part, as); };
     auto rows_of = [](Value value) {  // [T, H, d] as rows of H·d
@@ -135,7 +141,8 @@ static Case fixture_case(const std::string& op, const std::string& name, const J
         return value;
     };
     if (op == "linear") {
-        return linear_case(storage, activation_named(meta.at("act").string), tensor("x"), weights("weight", As::matrix), weights("bias", As::vector), tensor("residual"));
+        return linear_case(storage, activation_named(meta.at("act").string), tensor("x"), weights("weight", As::matrix),
+                           weights("bias", As::vector), tensor("residual"));
     }
     if (op == "activation") {
         if (name == "silu_gate") return silu_gate_case(storage, tensor("gate"), tensor("up"));
@@ -147,8 +154,8 @@ static Case fixture_case(const std::string& op, const std::string& name, const J
     if (op == "topK") return top_k_case(storage, int(meta.at("k").number), tensor("x"));
     if (op == "layerNorm" || op == "rmsNorm") {
         Value bias = op == "layerNorm" ? weights("bias", As::vector) : absent();
-        return norm_case(storage, op == "rmsNorm", float(meta.at("eps").number), tensor("x"), weights("weight", As::vector), bias, tensor("residual"),
-                         data.has(name + ".sum"));
+        return norm_case(storage, op == "rmsNorm", float(meta.at("eps").number), tensor("x"), weights("weight", As::vector), bias,
+                         tensor("residual"), data.has(name + ".sum"));
     }
     if (op == "rope") return rope_case(storage, tensor("x"), plain("positions"), weights("frequencies", As::vector));
     if (op == "attention") {
@@ -161,7 +168,8 @@ static Case fixture_case(const std::string& op, const std::string& name, const J
         return attention_case(storage, a, rows_of(q), rows_of(k), rows_of(tensor("v")), absent(), plain("mask"));
     }
     if (op == "patchEmbed") {
-        return patch_embed_case(storage, int(meta.at("patch").number), plain("pixels"), weights("weight", As::matrix), weights("bias", As::vector), absent(), absent());
+        return patch_embed_case(storage, int(meta.at("patch").number), plain("pixels"), weights("weight", As::matrix),
+                                weights("bias", As::vector), absent(), absent());
     }
     if (op == "sample") {
         SampleDistribution s{.temperature = float(meta.at("temperature").number), .top_p = float(meta.at("topP").number)};
@@ -221,40 +229,51 @@ static std::string shape_name(std::initializer_list<int64_t> sizes) {
 
 static void linear_cases(Suite& s) {
     Random random(11);
-    auto weights = [&](int64_t N, int64_t K, DType dtype) { return weight(As::matrix, {N, K}, random.normals(N * K, 1.f / std::sqrt(float(K))), dtype); };
+    auto weights = [&](int64_t N, int64_t K, DType dtype) {
+        return weight(As::matrix, {N, K}, random.normals(N * K, 1.f / std::sqrt(float(K))), dtype);
+    };
     // empty, one, odd, one around the tiles of every instruction set, several blocks of K
-    const int64_t shapes[][3] = {{0, 8, 8}, {1, 1, 1}, {1, 15, 17}, {3, 31, 33}, {4, 32, 16}, {5, 33, 15}, {6, 64, 64}, {7, 65, 1}, {8, 63, 100}, {13, 96, 48}, {14, 32, 65},
-                                 {15, 16, 128}, {29, 97, 31}, {57, 40, 130}, {300, 70, 24}, {2, 24, 3000}, {31, 33, 4200}, {50, 128, 1537}, {4, 0, 8}};
+    const int64_t shapes[][3] = {{0, 8, 8},     {1, 1, 1},      {1, 15, 17},     {3, 31, 33},   {4, 32, 16},
+                                 {5, 33, 15},   {6, 64, 64},    {7, 65, 1},      {8, 63, 100},  {13, 96, 48},
+                                 {14, 32, 65},  {15, 16, 128},  {29, 97, 31},    {57, 40, 130}, {300, 70, 24},
+                                 {2, 24, 3000}, {31, 33, 4200}, {50, 128, 1537}, {4, 0, 8}};
     for (auto& [M, N, K] : shapes)
         for (DType dtype : {DType::float32, DType::float16, DType::bfloat16}) {
             bool both = (M + N) % 2 == 0;
             Value bias = both ? weight(As::vector, {N}, random.normals(N)) : absent();
             Value residual = both ? activation({M, N}, random.normals(M * N)) : absent();
             s.check("linear/random-" + shape_name({M, K, N}) + "-" + name_of(dtype),
-                    linear_case(s.storage, Activation::none, activation({M, K}, random.normals(M * K)), weights(N, K, dtype), bias, residual));
+                    linear_case(s.storage, Activation::none, activation({M, K}, random.normals(M * K)), weights(N, K, dtype),
+                                bias, residual));
         }
-    for (Activation act : {Activation::gelu, Activation::gelu_tanh, Activation::quick_gelu, Activation::silu, Activation::relu, Activation::tanh, Activation::sigmoid})
+    for (Activation act : {Activation::gelu, Activation::gelu_tanh, Activation::quick_gelu, Activation::silu, Activation::relu,
+                           Activation::tanh, Activation::sigmoid})
         s.check("linear/random-activation-" + std::to_string(int(act)),
-                linear_case(s.storage, act, activation({9, 40}, random.normals(360)), weights(37, 40, DType::float32), weight(As::vector, {37}, random.normals(37)),
-                            activation({9, 37}, random.normals(333))));
+                linear_case(s.storage, act, activation({9, 40}, random.normals(360)), weights(37, 40, DType::float32),
+                            weight(As::vector, {37}, random.normals(37)), activation({9, 37}, random.normals(333))));
     for (auto& [M, N, K] : {std::array<int64_t, 3>{1, 1, 1}, {5, 7, 33}, {50, 65, 100}, {9, 3, 0}})
         s.check("linear/random-tensor-weight-" + shape_name({M, K, N}),
-                linear_case(s.storage, Activation::gelu, activation({M, K}, random.normals(M * K)), activation({N, K}, random.normals(N * K)), weight(As::vector, {N}, random.normals(N)), absent()));
+                linear_case(s.storage, Activation::gelu, activation({M, K}, random.normals(M * K)),
+                            activation({N, K}, random.normals(N * K)), weight(As::vector, {N}, random.normals(N)), absent()));
     std::vector<float> with_nan = random.normals(4 * 20);
     with_nan[25] = NAN;
-    s.check("linear/random-nan", linear_case(s.storage, Activation::relu, activation({4, 20}, with_nan), weights(18, 20, DType::float32), absent(), absent()));
+    s.check("linear/random-nan", linear_case(s.storage, Activation::relu, activation({4, 20}, with_nan),
+                                             weights(18, 20, DType::float32), absent(), absent()));
 }
 
 static void patch_embed_cases(Suite& s) {
     Random random(12);
-    for (auto& [n, H, W, patch, D] : {std::array<int64_t, 5>{2, 8, 12, 4, 33}, {0, 8, 8, 4, 8}, {1, 7, 5, 7, 3}, {3, 30, 47, 14, 40}}) {
+    for (auto& [n, H, W, patch, D] :
+         {std::array<int64_t, 5>{2, 8, 12, 4, 33}, {0, 8, 8, 4, 8}, {1, 7, 5, 7, 3}, {3, 30, 47, 14, 40}}) {
         int64_t T = 1 + (H / patch) * (W / patch);
         for (bool token : {false, true}) {
             int64_t rows = token ? T : T - 1;
             s.check("patchEmbed/random-" + shape_name({n, H, W, patch, D}) + (token ? "-class" : ""),
                     patch_embed_case(s.storage, int(patch), float32({n, 3, H, W}, random.normals(n * 3 * H * W)),
-                                     weight(As::matrix, {D, 3 * patch * patch}, random.normals(D * 3 * patch * patch, 0.1f)), token ? absent() : weight(As::vector, {D}, random.normals(D)),
-                                     token ? weight(As::vector, {D}, random.normals(D)) : absent(), weight(As::vector, {rows * D}, random.normals(rows * D))));
+                                     weight(As::matrix, {D, 3 * patch * patch}, random.normals(D * 3 * patch * patch, 0.1f)),
+                                     token ? absent() : weight(As::vector, {D}, random.normals(D)),
+                                     token ? weight(As::vector, {D}, random.normals(D)) : absent(),
+                                     weight(As::vector, {rows * D}, random.normals(rows * D))));
         }
     }
 }
@@ -272,7 +291,8 @@ static void attention_cases(Suite& s) {
             a.causal = causal;
             a.scale = 1.f / std::sqrt(float(head_dim));
             Value packed = activation({3 * tokens, 3 * D}, random.normals(3 * tokens * 3 * D));
-            s.check("attention/packed-d" + std::to_string(head_dim) + (causal ? "-causal" : ""), attention_case(s.storage, a, packed, packed, packed, absent(), absent()));
+            s.check("attention/packed-d" + std::to_string(head_dim) + (causal ? "-causal" : ""),
+                    attention_case(s.storage, a, packed, packed, packed, absent(), absent()));
         }
 
     Attention ragged{.heads = 4, .kv_heads = 2, .head_dim = 16};
@@ -280,9 +300,12 @@ static void attention_cases(Suite& s) {
     ragged.max_keys = 60;
     ragged.causal = true;
     ragged.scale = 0.25f;
-    Value q = activation({89, 64}, random.normals(89 * 64)), k = activation({100, 32}, random.normals(100 * 32)), v = activation({100, 32}, random.normals(100 * 32));
-    // own keys only; more keys than queries; a shared prefix; prefix only; no query; one query that sees no key; fewer keys than queries
-    Value segments = int32({7, 6}, {0, 5, 0, 5, 0, 0, 5, 7, 5, 40, 0, 0, 12, 33, 45, 33, 80, 17, 45, 3, 0, 0, 80, 17, 48, 0, 3, 4, 0, 0, 48, 1, 9, 0, 0, 0, 49, 40, 60, 25, 0, 0});
+    Value q = activation({89, 64}, random.normals(89 * 64)), k = activation({100, 32}, random.normals(100 * 32)),
+          v = activation({100, 32}, random.normals(100 * 32));
+    // own keys only; more keys than queries; a shared prefix; prefix only; no query; one query that sees no key; fewer keys than
+    // queries
+    Value segments = int32({7, 6}, {0, 5,  0,  5,  0, 0, 5, 7, 5, 40, 0, 0, 12, 33, 45, 33, 80, 17, 45, 3, 0,
+                                    0, 80, 17, 48, 0, 3, 4, 0, 0, 48, 1, 9, 0,  0,  0,  49, 40, 60, 25, 0, 0});
     s.check("attention/ragged-prefix-causal", attention_case(s.storage, ragged, q, k, v, segments, absent()));
     Value mask = int32({100});
     for (int32_t& seen : mask.ints) seen = random.below(3) > 0;
@@ -290,17 +313,22 @@ static void attention_cases(Suite& s) {
     s.check("attention/ragged-prefix-causal-mask", attention_case(s.storage, ragged, q, k, v, segments, mask));
     ragged.causal = false;
     s.check("attention/ragged-prefix-mask", attention_case(s.storage, ragged, q, k, v, segments, mask));
-    s.check("attention/empty", attention_case(s.storage, ragged, activation({0, 64}), activation({0, 32}), activation({0, 32}), int32({0, 6}), absent()));
+    s.check("attention/empty", attention_case(s.storage, ragged, activation({0, 64}), activation({0, 32}), activation({0, 32}),
+                                              int32({0, 6}), absent()));
 
     // the NaN of a key that a query does not see stays out of its row
     std::vector<float> keys(12 * 8), values(12 * 8);
     for (size_t i = 0; i < keys.size(); ++i) keys[i] = random.normal(), values[i] = i / 8 >= 9 ? NAN : random.normal();
     Attention causal{.heads = 1, .kv_heads = 1, .head_dim = 8, .max_queries = 12, .max_keys = 12, .causal = true, .scale = 0.3f};
-    s.check("attention/nan-of-a-later-key", attention_case(s.storage, causal, activation({12, 8}, random.normals(96)), activation({12, 8}, keys), activation({12, 8}, values), absent(), absent()));
+    s.check("attention/nan-of-a-later-key",
+            attention_case(s.storage, causal, activation({12, 8}, random.normals(96)), activation({12, 8}, keys),
+                           activation({12, 8}, values), absent(), absent()));
     Value hidden = int32({12}, std::vector<int32_t>(12, 1));
     for (size_t i = 9; i < 12; ++i) hidden.ints[i] = 0;
     causal.causal = false;
-    s.check("attention/nan-of-a-masked-key", attention_case(s.storage, causal, activation({12, 8}, random.normals(96)), activation({12, 8}, keys), activation({12, 8}, values), absent(), hidden));
+    s.check("attention/nan-of-a-masked-key",
+            attention_case(s.storage, causal, activation({12, 8}, random.normals(96)), activation({12, 8}, keys),
+                           activation({12, 8}, values), absent(), hidden));
 }
 
 static void norm_cases(Suite& s) {
@@ -310,7 +338,8 @@ static void norm_cases(Suite& s) {
             auto x = [&] { return activation({R, D}, random.normals(R * D)); };
             auto w = [&] { return weight(As::vector, {D}, random.normals(D)); };
             std::string name = shape_name({R, D}) + (sum ? "-sum" : "");
-            s.check("layerNorm/random-" + name, norm_case(s.storage, false, 1e-5f, x(), w(), sum ? absent() : w(), sum ? x() : absent(), sum));
+            s.check("layerNorm/random-" + name,
+                    norm_case(s.storage, false, 1e-5f, x(), w(), sum ? absent() : w(), sum ? x() : absent(), sum));
             s.check("layerNorm/random-residual-" + name, norm_case(s.storage, false, 1e-5f, x(), w(), w(), x(), sum));
             s.check("rmsNorm/random-" + name, norm_case(s.storage, true, 1e-5f, x(), w(), absent(), sum ? x() : absent(), sum));
         }
@@ -323,7 +352,8 @@ static void norm_cases(Suite& s) {
         std::vector<Value> out = {activation({2, 32})};
         s.runner.run(L2Normalize{}, {activation({2, 32}, nan)}, out);
         for (size_t i = 0; i < 64; ++i)
-            if (std::isnan(out[0].floats[i]) != (i < 32)) throw std::runtime_error("NaN belongs in the whole first row and nowhere else");
+            if (std::isnan(out[0].floats[i]) != (i < 32))
+                throw std::runtime_error("NaN belongs in the whole first row and nowhere else");
     });
     for (auto& [R, D] : {std::array<int64_t, 2>{0, 8}, {5, 1}, {3, 17}, {70, 129}, {2, 49408}})
         s.check("softmax/random-" + shape_name({R, D}), softmax_case(s.storage, activation({R, D}, random.normals(R * D, 5.f))));
@@ -335,7 +365,8 @@ static void norm_cases(Suite& s) {
 
 static void head_cases(Suite& s) {
     Random random(15);
-    for (auto& [n, m, D] : {std::array<int64_t, 3>{1, 1, 1}, {0, 5, 8}, {3, 4, 5}, {5, 7, 33}, {9, 1025, 64}, {33, 130, 96}, {2, 5000, 16}}) {
+    for (auto& [n, m, D] :
+         {std::array<int64_t, 3>{1, 1, 1}, {0, 5, 8}, {3, 4, 5}, {5, 7, 33}, {9, 1025, 64}, {33, 130, 96}, {2, 5000, 16}}) {
         auto x = [&] { return activation({n, D}, random.normals(n * D)); };
         Value y = activation({m, D}, random.normals(m * D));
         Value unit = y;
@@ -343,7 +374,8 @@ static void head_cases(Suite& s) {
         for (size_t i = 0; i < rows.size(); ++i) unit.floats[i] = float(rows[i]);
         std::string name = shape_name({n, m, D});
         s.check("scaledLogits/random-" + name, logits_case(s.storage, 20.f, 0.f, false, x(), y));
-        if (s.storage == DType::float32) s.check("scaledLogits/random-unit-" + name, logits_case(s.storage, 4.f, -3.f, true, x(), unit));
+        if (s.storage == DType::float32)
+            s.check("scaledLogits/random-unit-" + name, logits_case(s.storage, 4.f, -3.f, true, x(), unit));
         for (int k : {1, 3, 64}) {
             if (k > m) continue;
             ZeroShotHead head{.multiplier = 10.f, .k = k};
@@ -355,9 +387,11 @@ static void head_cases(Suite& s) {
     }
     std::vector<float> same;
     for (int j = 0; j < 6; ++j) same.insert(same.end(), {1.f, 2.f, j == 0 ? -3.f : 3.f});
-    s.check("zeroShotHead/ties", head_case(s.storage, {.multiplier = 2.f, .k = 6}, activation({1, 3}, {1, 2, 3}), activation({6, 3}, same)));
+    s.check("zeroShotHead/ties",
+            head_case(s.storage, {.multiplier = 2.f, .k = 6}, activation({1, 3}, {1, 2, 3}), activation({6, 3}, same)));
     if (s.storage == DType::float32)
-        s.check("scaledLogits/wide", logits_case(s.storage, 2.f, 0.f, false, activation({1, 3}, {1e25f, -2e25f, 3e20f}), activation({2, 3}, {1e-30f, 2e-30f, 0, 3e30f, 1e30f, 1.f})));
+        s.check("scaledLogits/wide", logits_case(s.storage, 2.f, 0.f, false, activation({1, 3}, {1e25f, -2e25f, 3e20f}),
+                                                 activation({2, 3}, {1e-30f, 2e-30f, 0, 3e30f, 1e30f, 1.f})));
 }
 
 static void elementwise_cases(Suite& s) {
@@ -365,22 +399,27 @@ static void elementwise_cases(Suite& s) {
     std::vector<float> range;
     for (float x = -110; x <= 110; x += 0.0625f) range.push_back(x);
     for (float x : {-0.f, 1e-30f, -1e-30f, 1e-6f, -1e-6f, 3e38f, NAN}) range.push_back(x);
-    for (Activation act : {Activation::none, Activation::gelu, Activation::gelu_tanh, Activation::quick_gelu, Activation::silu, Activation::relu, Activation::tanh, Activation::sigmoid}) {
+    for (Activation act : {Activation::none, Activation::gelu, Activation::gelu_tanh, Activation::quick_gelu, Activation::silu,
+                           Activation::relu, Activation::tanh, Activation::sigmoid}) {
         std::vector<float> values = range;
         if (s.storage == DType::float16) values[values.size() - 2] = 6e4f;
-        s.check("activation/range-" + std::to_string(int(act)), activate_case(s.storage, act, activation({int64_t(values.size())}, values)));
+        s.check("activation/range-" + std::to_string(int(act)),
+                activate_case(s.storage, act, activation({int64_t(values.size())}, values)));
     }
     for (auto& [R, D] : {std::array<int64_t, 2>{0, 8}, {1, 1}, {7, 33}, {300, 129}}) {
         auto x = [&] { return activation({R, D}, random.normals(R * D)); };
         std::string name = shape_name({R, D});
         for (Arithmetic arithmetic : {Arithmetic::add, Arithmetic::multiply}) {
-            s.check("binary/" + name + (arithmetic == Arithmetic::add ? "-add" : "-multiply"), binary_case(s.storage, arithmetic, x(), x()));
-            s.check("binary/row-" + name + (arithmetic == Arithmetic::add ? "-add" : "-multiply"), binary_case(s.storage, arithmetic, x(), activation({D}, random.normals(D))));
+            s.check("binary/" + name + (arithmetic == Arithmetic::add ? "-add" : "-multiply"),
+                    binary_case(s.storage, arithmetic, x(), x()));
+            s.check("binary/row-" + name + (arithmetic == Arithmetic::add ? "-add" : "-multiply"),
+                    binary_case(s.storage, arithmetic, x(), activation({D}, random.normals(D))));
         }
         s.check("siluGate/" + name, silu_gate_case(s.storage, x(), x()));
     }
-    std::vector<float> numbers = {0.f, -0.f, 1.f, 65504.f, 65519.f, 65520.f, -1e6f, 1e-8f, 2.9802322e-8f, 2.9802326e-8f, 5.9604645e-8f, 6.1e-5f, 1.00048828125f, 1.0014648f, INFINITY, -INFINITY, NAN,
-                                  1.00390625f, 1.01171875f, 3.4e38f, 1e-40f};
+    std::vector<float> numbers = {0.f,      -0.f,          1.f,           65504.f,       65519.f,     65520.f,        -1e6f,
+                                  1e-8f,    2.9802322e-8f, 2.9802326e-8f, 5.9604645e-8f, 6.1e-5f,     1.00048828125f, 1.0014648f,
+                                  INFINITY, -INFINITY,     NAN,           1.00390625f,   1.01171875f, 3.4e38f,        1e-40f};
     for (float f : random.normals(2000, 100.f)) numbers.push_back(f);
     if (s.storage == DType::float32)
         for (DType from : {DType::float32, DType::float16, DType::bfloat16})
@@ -396,27 +435,33 @@ static void selection_cases(Suite& s) {
         if (R == 5) values[9] = values[11] = NAN, values[20] = INFINITY, values[30] = -INFINITY;
         s.check("argmax/random-" + shape_name({R, D}), argmax_case(s.storage, activation({R, D}, values)));
         for (int k : {1, 3, int(D)})
-            if (k <= D && (k < 1000)) s.check("topK/random-" + shape_name({R, D, k}), top_k_case(s.storage, k, activation({R, D}, values)));
+            if (k <= D && (k < 1000))
+                s.check("topK/random-" + shape_name({R, D, k}), top_k_case(s.storage, k, activation({R, D}, values)));
     }
     Case none = argmax_case(s.storage, activation({2, 3}, {-INFINITY, -INFINITY, -INFINITY, -1, -INFINITY, NAN}));
     s.check("argmax/infinite", none);
     s.check("gatherRows/some", gather_case(s.storage, activation({7, 33}, random.normals(231)), int32({6}, {6, 0, 3, 3, -1, 7})));
     s.check("gatherRows/none", gather_case(s.storage, activation({7, 33}, random.normals(231)), int32({0})));
     for (DType dtype : {DType::float32, DType::float16, DType::bfloat16}) {
-        Value table = weight(As::table, {11, 37}, random.normals(11 * 37), dtype), places = weight(As::table, {5, 37}, random.normals(5 * 37), dtype);
+        Value table = weight(As::table, {11, 37}, random.normals(11 * 37), dtype),
+              places = weight(As::table, {5, 37}, random.normals(5 * 37), dtype);
         Value ids = int32({8}, {0, 10, 5, 5, 11, -1, 3, 2}), positions = int32({8}, {0, 4, 1, 2, 3, 0, 5, -2});
         s.check(std::string("embed/positions-") + name_of(dtype), embed_case(s.storage, ids, table, positions, places));
         s.check(std::string("embed/plain-") + name_of(dtype), embed_case(s.storage, ids, table, absent(), absent()));
     }
     s.check("embed/none", embed_case(s.storage, int32({0}), weight(As::table, {3, 4}, random.normals(12)), absent(), absent()));
-    s.check("segmentMean/some", segment_mean_case(s.storage, activation({20, 19}, random.normals(380)), int32({6, 2}, {0, 20, 3, 1, 7, 0, 19, 1, 18, 3, -1, 2})));
-    s.check("rope/random", rope_case(s.storage, activation({5, 3, 34}, random.normals(510)), int32({5}, {0, 1, 4095, 77, 3}), weight(As::vector, {17}, random.normals(17, 0.3f))));
+    s.check("segmentMean/some", segment_mean_case(s.storage, activation({20, 19}, random.normals(380)),
+                                                  int32({6, 2}, {0, 20, 3, 1, 7, 0, 19, 1, 18, 3, -1, 2})));
+    s.check("rope/random", rope_case(s.storage, activation({5, 3, 34}, random.normals(510)), int32({5}, {0, 1, 4095, 77, 3}),
+                                     weight(As::vector, {17}, random.normals(17, 0.3f))));
     for (auto& [k, p] : {std::pair<int, float>{0, 1.f}, {7, 1.f}, {0, 0.5f}, {50, 0.9f}, {5000, 0.99f}}) {
         std::vector<float> logits = random.normals(997, 3.f);
         for (float& value : logits) value = std::round(value * 16) / 16;
         for (size_t i = 0; i < logits.size(); ++i) logits[i] += float(i) * 1e-3f;
         SampleDistribution sample{.temperature = 0.8f, .top_p = p, .repetition_penalty = 1.3f, .top_k = k};
-        if (s.storage == DType::float32) s.check("sampleDistribution/random-k" + std::to_string(k), sample_case(s.storage, sample, float32({997}, logits), int32({4}, {3, 900, -1, 997})));
+        if (s.storage == DType::float32)
+            s.check("sampleDistribution/random-k" + std::to_string(k),
+                    sample_case(s.storage, sample, float32({997}, logits), int32({4}, {3, 900, -1, 997})));
     }
 }
 
@@ -438,13 +483,15 @@ static void resize_cases(Suite& s) {
             int count = i == 3 ? 0 : 1 + random.below(std::min(stride - 2, inputs));
             taps.push_back(first + random.below(inputs - count + 1));
             taps.push_back(count);
-            for (int t = 0; t < stride - 2; ++t) taps.push_back(t < count ? int32_t((random.uniform() * 2.6f - 0.8f) * 4194304.f / float(count)) : 0);
+            for (int t = 0; t < stride - 2; ++t)
+                taps.push_back(t < count ? int32_t((random.uniform() * 2.6f - 0.8f) * 4194304.f / float(count)) : 0);
         }
         return at;
     };
     for (auto& p : pictures) {
         int x_table = table(width, p.width, 0, 8), y_table = table(height, p.rows, p.first_row, 9);
-        images.insert(images.end(), {int32_t(pixels.size()), p.width, p.height, x_table, 8, y_table, 9, int32_t(scratch_bytes), p.first_row, p.rows, 0, 0});
+        images.insert(images.end(), {int32_t(pixels.size()), p.width, p.height, x_table, 8, y_table, 9, int32_t(scratch_bytes),
+                                     p.first_row, p.rows, 0, 0});
         for (int i = 0; i < p.width * p.height * 3; ++i) pixels.push_back(uint8_t(random.below(256)));
         scratch_bytes += int64_t(p.rows) * width * 3;
     }
@@ -458,7 +505,8 @@ static void resize_cases(Suite& s) {
                 for (int c = 0; c < 3; ++c) {
                     const int32_t* tap = &taps[size_t(m[3] + x * m[4])];
                     int64_t sum = 0;
-                    for (int t = 0; t < tap[1]; ++t) sum += int64_t(tap[2 + t]) * pixels[size_t(m[0] + ((m[8] + r) * m[1] + tap[0] + t) * 3 + c)];
+                    for (int t = 0; t < tap[1]; ++t)
+                        sum += int64_t(tap[2 + t]) * pixels[size_t(m[0] + ((m[8] + r) * m[1] + tap[0] + t) * 3 + c)];
                     scratch[size_t(m[7] + (r * width + x) * 3 + c)] = clip8(sum);
                 }
         for (int c = 0; c < 3; ++c)
@@ -466,7 +514,8 @@ static void resize_cases(Suite& s) {
                 for (int x = 0; x < width; ++x) {
                     const int32_t* tap = &taps[size_t(m[5] + y * m[6])];
                     int64_t sum = 0;
-                    for (int t = 0; t < tap[1]; ++t) sum += int64_t(tap[2 + t]) * scratch[size_t(m[7] + ((tap[0] + t - m[8]) * width + x) * 3 + c)];
+                    for (int t = 0; t < tap[1]; ++t)
+                        sum += int64_t(tap[2 + t]) * scratch[size_t(m[7] + ((tap[0] + t - m[8]) * width + x) * 3 + c)];
                     out.push_back(lut[size_t(c * 256 + clip8(sum))]);
                 }
     }
@@ -474,8 +523,10 @@ static void resize_cases(Suite& s) {
     Case horizontal{.op = ResizeHorizontal{width}, .outputs = {uint8({scratch_bytes})}, .expected = {{}}, .integers = {scratch}};
     horizontal.inputs = {uint8({int64_t(pixels.size())}, pixels), table_of_images, table_of_taps};
     s.check("resizeHorizontal/two", horizontal);
-    Case vertical{.op = ResizeVertical{width, height}, .outputs = {float32({2, 3, height, width})}, .expected = {out}, .tolerance = 0};
-    vertical.inputs = {uint8({scratch_bytes}, std::vector<uint8_t>(scratch.begin(), scratch.end())), table_of_images, table_of_taps, weight(As::vector, {768}, lut)};
+    Case vertical{
+        .op = ResizeVertical{width, height}, .outputs = {float32({2, 3, height, width})}, .expected = {out}, .tolerance = 0};
+    vertical.inputs = {uint8({scratch_bytes}, std::vector<uint8_t>(scratch.begin(), scratch.end())), table_of_images,
+                       table_of_taps, weight(As::vector, {768}, lut)};
     s.check("resizeVertical/two", vertical);
 }
 
@@ -507,7 +558,8 @@ static void batch_cases(Suite& s) {
                 std::vector<Value> alone = one_row(c.outputs, row), want = one_row(whole, row);
                 s.runner.run(c.op, inputs, alone);
                 for (size_t o = 0; o < alone.size(); ++o)
-                    if (encode(alone[o].floats, DType::float32) != encode(want[o].floats, DType::float32) || alone[o].ints != want[o].ints)
+                    if (encode(alone[o].floats, DType::float32) != encode(want[o].floats, DType::float32) ||
+                        alone[o].ints != want[o].ints)
                         throw std::runtime_error("row " + std::to_string(row) + " has other bits alone than in a batch");
             }
             if (s.cpu) set_cpu_threads(1);
@@ -517,34 +569,59 @@ static void batch_cases(Suite& s) {
         for (int64_t K : {33, 768, 3072}) {
             Value w = weight(As::matrix, {70, K}, random.normals(70 * K, 0.05f), dtype);
             same_rows("linear-" + std::to_string(K) + "-" + name_of(dtype),
-                      linear_case(s.storage, Activation::gelu, activation({50, K}, random.normals(50 * K)), w, weight(As::vector, {70}, random.normals(70)), activation({50, 70}, random.normals(3500))), {0, 3});
+                      linear_case(s.storage, Activation::gelu, activation({50, K}, random.normals(50 * K)), w,
+                                  weight(As::vector, {70}, random.normals(70)), activation({50, 70}, random.normals(3500))),
+                      {0, 3});
         }
-    same_rows("linear-tensor", linear_case(s.storage, Activation::none, activation({50, 100}, random.normals(5000)), activation({70, 100}, random.normals(7000)), absent(), absent()), {0});
-    same_rows("layerNorm", norm_case(s.storage, false, 1e-5f, activation({50, 768}, random.normals(50 * 768)), weight(As::vector, {768}, random.normals(768)), weight(As::vector, {768}, random.normals(768)), absent(), false), {0});
+    same_rows("linear-tensor",
+              linear_case(s.storage, Activation::none, activation({50, 100}, random.normals(5000)),
+                          activation({70, 100}, random.normals(7000)), absent(), absent()),
+              {0});
+    same_rows("layerNorm",
+              norm_case(s.storage, false, 1e-5f, activation({50, 768}, random.normals(50 * 768)),
+                        weight(As::vector, {768}, random.normals(768)), weight(As::vector, {768}, random.normals(768)), absent(),
+                        false),
+              {0});
     same_rows("l2Normalize", unit_case(s.storage, activation({50, 513}, random.normals(50 * 513))), {0});
     same_rows("softmax", softmax_case(s.storage, activation({50, 100}, random.normals(5000))), {0});
-    same_rows("scaledLogits", logits_case(s.storage, 100.f, 0.f, false, activation({50, 64}, random.normals(3200)), activation({90, 64}, random.normals(90 * 64))), {0});
-    same_rows("zeroShotHead", head_case(s.storage, {.multiplier = 10.f, .k = 3}, activation({50, 64}, random.normals(3200)), activation({3000, 64}, random.normals(3000 * 64))), {0});
+    same_rows("scaledLogits",
+              logits_case(s.storage, 100.f, 0.f, false, activation({50, 64}, random.normals(3200)),
+                          activation({90, 64}, random.normals(90 * 64))),
+              {0});
+    same_rows("zeroShotHead",
+              head_case(s.storage, {.multiplier = 10.f, .k = 3}, activation({50, 64}, random.normals(3200)),
+                        activation({3000, 64}, random.normals(3000 * 64))),
+              {0});
 
     s.check("batch/patchEmbed", [&] {
-        Value pixels = float32({20, 3, 16, 16}, random.normals(20 * 768)), w = weight(As::matrix, {33, 48}, random.normals(33 * 48)), positions = weight(As::vector, {16 * 33}, random.normals(16 * 33));
+        Value pixels = float32({20, 3, 16, 16}, random.normals(20 * 768)),
+              w = weight(As::matrix, {33, 48}, random.normals(33 * 48)),
+              positions = weight(As::vector, {16 * 33}, random.normals(16 * 33));
         std::vector<Value> whole = {activation({20 * 16, 33})}, alone = {activation({16, 33})};
         s.runner.run(PatchEmbed{4}, {pixels, w, absent(), absent(), positions}, whole);
         s.runner.run(PatchEmbed{4}, {one_row({pixels}, 7)[0], w, absent(), absent(), positions}, alone);
-        if (!std::equal(alone[0].floats.begin(), alone[0].floats.end(), whole[0].floats.begin() + 7 * 16 * 33)) throw std::runtime_error("a picture has other bits alone than in a batch");
+        if (!std::equal(alone[0].floats.begin(), alone[0].floats.end(), whole[0].floats.begin() + 7 * 16 * 33))
+            throw std::runtime_error("a picture has other bits alone than in a batch");
     });
 
     // one query row alone, a segment alone, and a shared prefix: all as in one contiguous sequence
     const int tokens = 50, prefix = 17, d = 24, heads = 2, D = heads * d;
     std::vector<float> q = random.normals(tokens * D), k = random.normals(tokens * D), v = random.normals(tokens * D);
-    Attention a{.heads = heads, .kv_heads = heads, .head_dim = d, .max_queries = tokens, .max_keys = tokens, .causal = true, .scale = 0.2f};
+    Attention a{.heads = heads,
+                .kv_heads = heads,
+                .head_dim = d,
+                .max_queries = tokens,
+                .max_keys = tokens,
+                .causal = true,
+                .scale = 0.2f};
     auto attend = [&](const Attention& op, Value queries, Value keys, Value values, Value segments) {
         std::vector<Value> out = {activation({queries.shape[0], D})};
         s.runner.run(op, {queries, keys, values, segments}, out);
         return out[0].floats;
     };
     s.check("batch/attention-prefix", [&] {
-        std::vector<float> whole = attend(a, activation({tokens, D}, q), activation({tokens, D}, k), activation({tokens, D}, v), absent());
+        std::vector<float> whole =
+            attend(a, activation({tokens, D}, q), activation({tokens, D}, k), activation({tokens, D}, v), absent());
         auto moved = [&](const std::vector<float>& rows) {  // own rows first, prefix behind them
             std::vector<float> out(rows.begin() + prefix * D, rows.end());
             out.insert(out.end(), rows.begin(), rows.begin() + prefix * D);
@@ -552,11 +629,14 @@ static void batch_cases(Suite& s) {
         };
         const int own = tokens - prefix;
         std::vector<float> split = attend(a, moved(q), moved(k), moved(v), int32({1, 6}, {0, own, 0, own, own, prefix}));
-        if (!std::equal(split.begin(), split.begin() + own * D, whole.begin() + prefix * D)) throw std::runtime_error("a shared prefix gives other bits than a contiguous sequence");
+        if (!std::equal(split.begin(), split.begin() + own * D, whole.begin() + prefix * D))
+            throw std::runtime_error("a shared prefix gives other bits than a contiguous sequence");
         for (int row : {0, 20, 49}) {
             Value query = activation({1, D}, {q.begin() + row * D, q.begin() + (row + 1) * D});
-            std::vector<float> alone = attend(a, query, activation({tokens, D}, k), activation({tokens, D}, v), int32({1, 6}, {0, 1, 0, row + 1, 0, 0}));
-            if (!std::equal(alone.begin(), alone.end(), whole.begin() + row * D)) throw std::runtime_error("a query has other bits alone than with its neighbours");
+            std::vector<float> alone =
+                attend(a, query, activation({tokens, D}, k), activation({tokens, D}, v), int32({1, 6}, {0, 1, 0, row + 1, 0, 0}));
+            if (!std::equal(alone.begin(), alone.end(), whole.begin() + row * D))
+                throw std::runtime_error("a query has other bits alone than with its neighbours");
         }
     });
 }
@@ -569,23 +649,30 @@ static void counter_cases(Suite& s) {
         uint64_t before = counters().multiply_adds;
         s.runner.run(op, inputs, outputs);
         uint64_t got = counters().multiply_adds - before;
-        if (got != want) throw std::runtime_error("counted " + std::to_string(got) + " multiply-adds, expected " + std::to_string(want));
+        if (got != want)
+            throw std::runtime_error("counted " + std::to_string(got) + " multiply-adds, expected " + std::to_string(want));
     };
     s.check("counters/linear", [&] {
-        counted(Linear{}, {activation({5, 7}, random.normals(35)), weight(As::matrix, {11, 7}, random.normals(77))}, {activation({5, 11})}, 5 * 7 * 11);
+        counted(Linear{}, {activation({5, 7}, random.normals(35)), weight(As::matrix, {11, 7}, random.normals(77))},
+                {activation({5, 11})}, 5 * 7 * 11);
     });
     s.check("counters/patchEmbed", [&] {
-        counted(PatchEmbed{4}, {float32({2, 3, 9, 8}, random.normals(432)), weight(As::matrix, {5, 48}, random.normals(240))}, {activation({8, 5})}, 8 * 48 * 5);
+        counted(PatchEmbed{4}, {float32({2, 3, 9, 8}, random.normals(432)), weight(As::matrix, {5, 48}, random.normals(240))},
+                {activation({8, 5})}, 8 * 48 * 5);
     });
     s.check("counters/attention", [&] {
         Attention a{.heads = 2, .kv_heads = 1, .head_dim = 8, .max_queries = 9, .max_keys = 20, .causal = true};
         // 3 queries over 4 prefix and 3 own keys: 5 + 6 + 7; 2 over 6: 5 + 6
-        counted(a, {activation({5, 16}, random.normals(80)), activation({13, 8}, random.normals(104)), activation({13, 8}, random.normals(104)), int32({2, 6}, {0, 3, 0, 3, 9, 4, 3, 2, 3, 6, 0, 0})},
+        counted(a,
+                {activation({5, 16}, random.normals(80)), activation({13, 8}, random.normals(104)),
+                 activation({13, 8}, random.normals(104)), int32({2, 6}, {0, 3, 0, 3, 9, 4, 3, 2, 3, 6, 0, 0})},
                 {activation({5, 16})}, (18 + 11) * 2 * 8 * 2);
     });
     s.check("counters/heads", [&] {
-        counted(ScaledLogits{}, {activation({3, 8}, random.normals(24)), activation({5, 8}, random.normals(40))}, {float32({3, 5})}, 120);
-        counted(ZeroShotHead{}, {activation({3, 8}, random.normals(24)), activation({5, 8}, random.normals(40))}, {float32({3, 1}), int32({3, 1})}, 120);
+        counted(ScaledLogits{}, {activation({3, 8}, random.normals(24)), activation({5, 8}, random.normals(40))},
+                {float32({3, 5})}, 120);
+        counted(ZeroShotHead{}, {activation({3, 8}, random.normals(24)), activation({5, 8}, random.normals(40))},
+                {float32({3, 1}), int32({3, 1})}, 120);
     });
 }
 
@@ -618,7 +705,8 @@ static int run(const std::string& name, const std::string& only) {
         Suite suite(backend, storage, only);
         if (suite.cpu) set_cpu_threads(1);
         fixture_cases(suite, folder);
-        for (auto cases : {linear_cases, patch_embed_cases, attention_cases, norm_cases, head_cases, elementwise_cases, selection_cases, resize_cases, batch_cases, counter_cases, refusal_cases})
+        for (auto cases : {linear_cases, patch_embed_cases, attention_cases, norm_cases, head_cases, elementwise_cases,
+                           selection_cases, resize_cases, batch_cases, counter_cases, refusal_cases})
             cases(suite);
         passed += suite.passed;
         failed += suite.failed;

@@ -30,7 +30,8 @@ inline double activate64(Activation activation, double x) {
 }
 
 /// act(x·wᵀ + b) + r: x [M, K], w [N, K]; bias and residual may be empty.
-inline Doubles linear64(const Doubles& x, const Doubles& w, const Doubles& bias, const Doubles& residual, int64_t M, int64_t N, int64_t K, Activation act) {
+inline Doubles linear64(const Doubles& x, const Doubles& w, const Doubles& bias, const Doubles& residual, int64_t M, int64_t N,
+                        int64_t K, Activation act) {
     Doubles y(size_t(M * N));
     for (int64_t m = 0; m < M; ++m)
         for (int64_t n = 0; n < N; ++n) {
@@ -47,9 +48,11 @@ inline void softmax64(double* row, int64_t count) {
     for (int64_t i = 0; i < count; ++i) row[i] /= sum;
 }
 
-/// Attention's doc comment in ops.h, literally. segments: six numbers each; mask may be empty. Rows of the output that no segment names are NaN.
-inline Doubles attention64(const Attention& a, const Doubles& q, int64_t q_stride, const Doubles& k, int64_t k_stride, const Doubles& v, int64_t v_stride,
-                           const std::vector<int32_t>& segments, const std::vector<int32_t>& mask) {
+/// Attention's doc comment in ops.h, literally. segments: six numbers each; mask may be empty. Rows of the output that no segment
+/// names are NaN.
+inline Doubles attention64(const Attention& a, const Doubles& q, int64_t q_stride, const Doubles& k, int64_t k_stride,
+                           const Doubles& v, int64_t v_stride, const std::vector<int32_t>& segments,
+                           const std::vector<int32_t>& mask) {
     int64_t rows = q_stride ? int64_t(q.size()) / q_stride : 0;
     Doubles out(size_t(rows * a.heads * a.head_dim), NAN);
     for (size_t s = 0; s + 5 < segments.size(); s += 6) {
@@ -71,7 +74,8 @@ inline Doubles attention64(const Attention& a, const Doubles& q, int64_t q_strid
                 if (!scores.empty()) softmax64(scores.data(), int64_t(scores.size()));
                 for (int d = 0; d < a.head_dim; ++d) {
                     double sum = 0;
-                    for (size_t j = 0; j < keys.size(); ++j) sum += scores[j] * v[size_t(keys[j] * v_stride + a.v_offset + kv * a.head_dim + d)];
+                    for (size_t j = 0; j < keys.size(); ++j)
+                        sum += scores[j] * v[size_t(keys[j] * v_stride + a.v_offset + kv * a.head_dim + d)];
                     out[size_t(((segment[0] + i) * a.heads + h) * a.head_dim + d)] = sum;
                 }
             }
@@ -84,7 +88,8 @@ inline void layer_norm64(const double* x, const Doubles& weight, const Doubles& 
     double mean = 0, variance = 0;
     for (int64_t d = 0; d < D; ++d) mean += x[d] / double(D);
     for (int64_t d = 0; d < D; ++d) variance += (x[d] - mean) * (x[d] - mean) / double(D);
-    for (int64_t d = 0; d < D; ++d) y[d] = (x[d] - mean) / std::sqrt(variance + eps) * weight[size_t(d)] + (bias.empty() ? 0 : bias[size_t(d)]);
+    for (int64_t d = 0; d < D; ++d)
+        y[d] = (x[d] - mean) / std::sqrt(variance + eps) * weight[size_t(d)] + (bias.empty() ? 0 : bias[size_t(d)]);
 }
 
 inline Doubles unit_rows64(Doubles x, int64_t D) {
@@ -96,7 +101,8 @@ inline Doubles unit_rows64(Doubles x, int64_t D) {
 }
 
 /// multiplier·cos(x_i, y_j) + bias: [n, m].
-inline Doubles scaled_logits64(const Doubles& x, const Doubles& y, int64_t n, int64_t m, int64_t D, double multiplier, double bias) {
+inline Doubles scaled_logits64(const Doubles& x, const Doubles& y, int64_t n, int64_t m, int64_t D, double multiplier,
+                               double bias) {
     Doubles out = linear64(unit_rows64(x, D), unit_rows64(y, D), {}, {}, n, m, D, Activation::none);
     for (double& value : out) value = multiplier * value + bias;
     return out;

@@ -1,5 +1,5 @@
-// Runs one operation on a backend as the core would: weights through make_weight, tensors in the backend's memory, outputs that start as NaN with a
-// guard band behind them, workspace of exactly the planned size. Used by ops_golden.cpp for every backend.
+// Runs one operation on a backend as the core would: weights through make_weight, tensors in the backend's memory, outputs that
+// start as NaN with a guard band behind them, workspace of exactly the planned size. Used by ops_golden.cpp for every backend.
 #pragma once
 
 #include <functional>
@@ -80,8 +80,10 @@ class MemorySource : public RowSource {
 public:
     MemorySource(std::vector<uint8_t> bytes, size_t row_bytes) : bytes_(std::move(bytes)), row_bytes_(row_bytes) {}
     void read_rows(int64_t row, int64_t count, void* destination) override {
-        if (row < 0 || count < 0 || size_t(row + count) * row_bytes_ > bytes_.size()) throw std::runtime_error("rows read past the end of a weight");
-        if (count > 0 && row_bytes_ > 0) std::memcpy(destination, bytes_.data() + size_t(row) * row_bytes_, size_t(count) * row_bytes_);
+        if (row < 0 || count < 0 || size_t(row + count) * row_bytes_ > bytes_.size())
+            throw std::runtime_error("rows read past the end of a weight");
+        if (count > 0 && row_bytes_ > 0)
+            std::memcpy(destination, bytes_.data() + size_t(row) * row_bytes_, size_t(count) * row_bytes_);
     }
 
 private:
@@ -91,7 +93,8 @@ private:
 
 class Runner {
 public:
-    Runner(std::shared_ptr<Backend> backend, DType storage) : storage(storage), backend_(std::move(backend)), stream_(backend_->make_stream(true)) {}
+    Runner(std::shared_ptr<Backend> backend, DType storage)
+        : storage(storage), backend_(std::move(backend)), stream_(backend_->make_stream(true)) {}
 
     /// Fills `outputs` and returns the raw bytes of all of them, one after the other. Throws if a guard band was written to.
     std::vector<uint8_t> run(const Operation& op, const std::vector<Value>& inputs, std::vector<Value>& outputs) {
@@ -122,7 +125,7 @@ public:
             std::vector<uint8_t> bytes = check_guard(block, "output");
             DType dtype = dtype_of(value);
             if (dtype == DType::int32) {
-                std::memcpy(value.ints.data(), bytes.data(), bytes.size());
+                if (!bytes.empty()) std::memcpy(value.ints.data(), bytes.data(), bytes.size());
             } else if (dtype == DType::uint8) {
                 value.bytes = bytes;
             } else {
@@ -162,7 +165,9 @@ private:
         if (value.as == Value::As::absent) return {};
         Operand out{.present = true, .dtype = dtype_of(value), .shape = value.shape};
         if (value.as == Value::As::tensor) return out;
-        WeightLayout layout = value.as == Value::As::matrix ? WeightLayout::matrix : value.as == Value::As::vector ? WeightLayout::vector : WeightLayout::table;
+        WeightLayout layout = value.as == Value::As::matrix   ? WeightLayout::matrix
+                              : value.as == Value::As::vector ? WeightLayout::vector
+                                                              : WeightLayout::table;
         int64_t rows = value.shape.rank == 1 ? value.shape[0] : value.shape.rows();
         int64_t columns = value.shape.rank == 1 ? 1 : value.shape.last();
         MemorySource source(encode(value.floats, value.dtype), size_t(columns) * size_of(value.dtype));
@@ -187,7 +192,8 @@ private:
         } else if (dtype != DType::uint8) {
             bytes = encode(value.floats, dtype);
         }
-        if (bytes.size() != size_t(value.shape.elements()) * size_of(dtype)) throw std::runtime_error("a value of the wrong length for " + value.shape.text());
+        if (bytes.size() != size_t(value.shape.elements()) * size_of(dtype))
+            throw std::runtime_error("a value of the wrong length for " + value.shape.text());
         blocks.push_back(allocate(bytes.size()));
         fill(blocks.back());
         if (!bytes.empty()) stream_->upload(blocks.back().memory, bytes.data(), bytes.size());
@@ -206,7 +212,9 @@ private:
         stream_->download(bytes.data(), block.memory, bytes.size());
         stream_->synchronize();
         for (size_t i = block.bytes; i < bytes.size(); ++i)
-            if (bytes[i] != 0xff) throw std::runtime_error(std::string(what) + ": written " + std::to_string(i - block.bytes) + " bytes past its end");
+            if (bytes[i] != 0xff)
+                throw std::runtime_error(std::string(what) + ": written " + std::to_string(i - block.bytes) +
+                                         " bytes past its end");
         bytes.resize(block.bytes);
         return bytes;
     }

@@ -28,10 +28,12 @@ std::unique_ptr<Step> plan(const Attention& op, const StepSpec& spec) {
     const Shape q = input(spec, 0).shape;
     const bool table = has_input(spec, 3);
     const double sequences = table ? double(input(spec, 3).shape[0]) : op.max_queries > 0 ? double(q.rows()) / op.max_queries : 0;
-    const double flops = 4.0 * sequences * op.max_queries * op.max_keys * op.heads * op.head_dim * (op.causal && op.max_queries > 1 ? 0.5 : 1);
+    const double flops =
+        4.0 * sequences * op.max_queries * op.max_keys * op.heads * op.head_dim * (op.causal && op.max_queries > 1 ? 0.5 : 1);
     return make_step("attention_" + std::string(kernels().isa), spec, flops, 0, [op, table](const StepArguments& a) {
         const TensorView &q = a.inputs[0], &k = a.inputs[1], &v = a.inputs[2], &y = a.outputs[0];
-        const int64_t query_rows = q.shape.rows(), key_rows = std::min(k.shape.rows(), v.shape.rows()), width = int64_t(op.heads) * op.head_dim;
+        const int64_t query_rows = q.shape.rows(), key_rows = std::min(k.shape.rows(), v.shape.rows()),
+                      width = int64_t(op.heads) * op.head_dim;
         const int32_t* segments = table ? a.inputs[3].as<int32_t>() : nullptr;
         const int64_t count = table ? a.inputs[3].shape[0] : op.max_queries > 0 ? query_rows / op.max_queries : 0;
 
@@ -52,7 +54,9 @@ std::unique_ptr<Step> plan(const Attention& op, const StepSpec& spec) {
             Segment segment = segment_of(op, segments, s);
             if (!inside(segment.q_start, segment.q_count, query_rows)) continue;
             most_queries = std::max(most_queries, segment.q_count);
-            if (inside(segment.own_start, segment.own_count, key_rows) && inside(segment.prefix_start, segment.prefix_count, key_rows)) pairs += pairs_of(segment, op.causal);
+            if (inside(segment.own_start, segment.own_count, key_rows) &&
+                inside(segment.prefix_start, segment.prefix_count, key_rows))
+                pairs += pairs_of(segment, op.causal);
         }
         const int64_t multiply_adds = pairs * width * 2;
         count_multiply_adds(multiply_adds);
@@ -70,10 +74,12 @@ std::unique_ptr<Step> plan(const Attention& op, const StepSpec& spec) {
             if (first == last) return;
             if (!inside(s.own_start, s.own_count, key_rows) || !inside(s.prefix_start, s.prefix_count, key_rows)) {
                 for (int64_t row = s.q_start + first; row < s.q_start + last; ++row)
-                    std::fill_n(at.y + row * width + int64_t(head) * at.group * op.head_dim, at.group * op.head_dim, std::numeric_limits<float>::quiet_NaN());
+                    std::fill_n(at.y + row * width + int64_t(head) * at.group * op.head_dim, at.group * op.head_dim,
+                                std::numeric_limits<float>::quiet_NaN());
                 return;
             }
-            kernel.attend(at, s, head, first, last, thread_scratch(size_t(kernel.attend_scratch(s.prefix_count + s.own_count, op.head_dim))));
+            kernel.attend(at, s, head, first, last,
+                          thread_scratch(size_t(kernel.attend_scratch(s.prefix_count + s.own_count, op.head_dim))));
         });
     });
 }

@@ -33,7 +33,8 @@ WeightHandle weight_input(const StepSpec& spec, size_t index, WeightLayout layou
     if (!operand.present) return nullptr;
     auto weight = std::dynamic_pointer_cast<const CpuWeight>(operand.weight);
     if (!weight || weight->layout != layout)
-        throw Error("ERR_SHAPE", "operand " + std::to_string(index) + " must be a weight of this device in the layout that the operation multiplies with");
+        throw Error("ERR_SHAPE", "operand " + std::to_string(index) +
+                                     " must be a weight of this device in the layout that the operation multiplies with");
     return weight;
 }
 
@@ -81,7 +82,8 @@ public:
 
     std::unique_ptr<Recording> record(Stream&, const std::function<void()>&) override { return nullptr; }
 
-    std::shared_ptr<const Weight> make_weight(WeightLayout layout, DType dtype, DType, int64_t rows, int64_t columns, RowSource& source) override {
+    std::shared_ptr<const Weight> make_weight(WeightLayout layout, DType dtype, DType, int64_t rows, int64_t columns,
+                                              RowSource& source) override {
         return cpu::make_weight(layout, dtype, rows, columns, source);
     }
 };

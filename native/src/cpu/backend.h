@@ -10,7 +10,8 @@
 namespace warpsight {
 
 /// Each call gives a backend of its own; memory pool, threads and choice of instructions are the process's.
-/// Throws ERR_CONFIG if WARPSIGHT_ISA names instructions that this machine or build lacks, or WARPSIGHT_THREADS is no number from 1 to 256.
+/// Throws ERR_CONFIG if WARPSIGHT_ISA names instructions that this machine or build lacks, or WARPSIGHT_THREADS is no number from
+/// 1 to 256.
 std::shared_ptr<Backend> make_cpu_backend();
 
 /// Threads that work on a step, the caller included. Throws ERR_CONFIG unless 1 … 256. Waits for the step that is running.

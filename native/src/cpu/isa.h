@@ -1,4 +1,5 @@
-// Which instruction set the kernels use: the best that both this build and this processor have, or the one that WARPSIGHT_ISA names.
+// Which instruction set the kernels use: the best that both this build and this processor have, or the one that WARPSIGHT_ISA
+// names.
 #pragma once
 
 #include "kernels.h"

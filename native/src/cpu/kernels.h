@@ -1,5 +1,6 @@
-// What each instruction set offers: a table of functions over plain memory. kernels_generic.cpp, kernels_avx2.cpp, kernels_avx512.cpp and
-// kernels_neon.cpp fill one each from the same templates (kernels_impl.h). None allocates, throws or knows a thread; all arguments are plain data.
+// What each instruction set offers: a table of functions over plain memory. kernels_generic.cpp, kernels_avx2.cpp,
+// kernels_avx512.cpp and kernels_neon.cpp fill one each from the same templates (kernels_impl.h). None allocates, throws or knows
+// a thread; all arguments are plain data.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +20,8 @@ struct Epilogue {
     const float* residual = nullptr;  // rows of `residual_stride`
     float* y = nullptr;               // rows of `y_stride`
     int64_t residual_stride = 0, y_stride = 0;
-    // Row m goes to output row m, or (patches > 0) to row m / patches·tokens + first + m % patches with residual row first + m % patches.
+    // Row m goes to output row m, or (patches > 0) to row m / patches·tokens + first + m % patches with residual row first + m %
+    // patches.
     int64_t patches = 0, tokens = 0, first = 0;
 };
 
@@ -50,15 +52,17 @@ struct Attend {
 
 struct Kernels {
     const char* isa;
-    int mr, nr;        // register tile of the GEMM: rows, columns
-    int max_blocks;    // row blocks that one gemm_tile may take
+    int mr, nr;      // register tile of the GEMM: rows, columns
+    int max_blocks;  // row blocks that one gemm_tile may take
 
     /// Rows of blocks [first, last) times one panel of W.
     void (*gemm_tile)(const Gemm& gemm, int64_t first, int64_t last, int64_t panel);
     /// y[i, j] = epilogue(x_i·w_j) for rows [m0, m1) and [n0, n1) of row-major x [M, K] and w [N, K].
-    void (*dot_tile)(const float* x, const float* w, int64_t K, int64_t m0, int64_t m1, int64_t n0, int64_t n1, const Epilogue& end);
+    void (*dot_tile)(const float* x, const float* w, int64_t K, int64_t m0, int64_t m1, int64_t n0, int64_t n1,
+                     const Epilogue& end);
     /// out[i·stride + j] = multiplier·x_i·w_j + bias for i < m, j < n.
-    void (*scaled_dots)(const float* x, const float* w, int64_t K, int64_t m, int64_t n, float multiplier, float bias, float* out, int64_t stride);
+    void (*scaled_dots)(const float* x, const float* w, int64_t K, int64_t m, int64_t n, float multiplier, float bias, float* out,
+                        int64_t stride);
 
     /// Floats of scratch for one attend() with at most `keys` keys.
     int64_t (*attend_scratch)(int64_t keys, int head_dim);
@@ -66,8 +70,10 @@ struct Kernels {
     void (*attend)(const Attend& attention, const Segment& segment, int kv_head, int64_t first, int64_t last, float* scratch);
 
     /// Rows of D; residual, bias and sum may be null.
-    void (*layer_norm)(const float* x, const float* residual, const float* weight, const float* bias, float* sum, float* y, int64_t rows, int64_t D, float eps);
-    void (*rms_norm)(const float* x, const float* residual, const float* weight, float* sum, float* y, int64_t rows, int64_t D, float eps);
+    void (*layer_norm)(const float* x, const float* residual, const float* weight, const float* bias, float* sum, float* y,
+                       int64_t rows, int64_t D, float eps);
+    void (*rms_norm)(const float* x, const float* residual, const float* weight, float* sum, float* y, int64_t rows, int64_t D,
+                     float eps);
     void (*l2_normalize)(const float* x, float* y, int64_t rows, int64_t D);
     void (*softmax)(const float* x, float* y, int64_t rows, int64_t D);
 

@@ -1,9 +1,10 @@
-// The kernels, written once over the vector type of a simd_*.h and included inside an unnamed namespace by each kernels_*.cpp: every instruction set
-// has its own copy of every function, and nothing here is shared through the linker. For the same reason nothing here uses the standard library's
-// templates: of an inline function the linker keeps one copy, and it could be the one compiled for AVX-512.
+// The kernels, written once over the vector type of a simd_*.h and included inside an unnamed namespace by each kernels_*.cpp:
+// every instruction set has its own copy of every function, and nothing here is shared through the linker. For the same reason
+// nothing here uses the standard library's templates: of an inline function the linker keeps one copy, and it could be the one
+// compiled for AVX-512.
 //
-// Every element of a GEMM is one chain of fused multiply-adds over k = 0, 1, …, whatever M, N and the thread count: a row's bits depend on nothing but
-// the row and the weight.
+// Every element of a GEMM is one chain of fused multiply-adds over k = 0, 1, …, whatever M, N and the thread count: a row's bits
+// depend on nothing but the row and the weight.
 
 constexpr int NV = NR / W;        // vectors across a register tile
 constexpr int kMaxBlocks = 16;    // row blocks of one gemm_tile: its sums stay in L1
@@ -60,12 +61,23 @@ using RowsFunction = void (*)(const float*, int64_t, const T*, int64_t, float*, 
 template <typename T>
 RowsFunction<T> rows_function(int64_t rows) {
     static constexpr RowsFunction<T> table[] = {
-        multiply_rows<1, T>, multiply_rows<2, T>, multiply_rows<3, T>, multiply_rows<4, T>,
+        multiply_rows<1, T>,
+        multiply_rows<2, T>,
+        multiply_rows<3, T>,
+        multiply_rows<4, T>,
 #if defined(WARPSIGHT_ROWS_6) || defined(WARPSIGHT_ROWS_14)
-        multiply_rows<5, T>, multiply_rows<6, T>,
+        multiply_rows<5, T>,
+        multiply_rows<6, T>,
 #endif
 #if defined(WARPSIGHT_ROWS_14)
-        multiply_rows<7, T>, multiply_rows<8, T>, multiply_rows<9, T>, multiply_rows<10, T>, multiply_rows<11, T>, multiply_rows<12, T>, multiply_rows<13, T>, multiply_rows<14, T>,
+        multiply_rows<7, T>,
+        multiply_rows<8, T>,
+        multiply_rows<9, T>,
+        multiply_rows<10, T>,
+        multiply_rows<11, T>,
+        multiply_rows<12, T>,
+        multiply_rows<13, T>,
+        multiply_rows<14, T>,
 #endif
     };
     static_assert(sizeof table / sizeof table[0] == MR);
@@ -119,7 +131,8 @@ void gemm_tile_of(const Gemm& g, int64_t first, int64_t last, int64_t panel) {
             float* sums = tile + (m0 - origin) * NR;
             // each block of rows fetches its share of what comes after this part of the panel: the next part, or the next panel
             const int lines = int(ceil_div(int64_t(kGroup * NR * sizeof(T)) / 64, last - first));
-            const Ahead ahead = {reinterpret_cast<const char*>(b + (k + depth) * NR) + (block - first) * lines * 64 * (depth / kGroup), lines};
+            const Ahead ahead = {
+                reinterpret_cast<const char*>(b + (k + depth) * NR) + (block - first) * lines * 64 * (depth / kGroup), lines};
             rows_function<T>(rows)(g.a + m0 * padded + k * rows, rows * kGroup, b + k * NR, depth, sums, k == 0, ahead);
             if (done) finish(g.end, sums, NR, m0, rows, n0, columns);
         }
@@ -183,7 +196,8 @@ void dot_tile(const float* x, const float* w, int64_t K, int64_t m0, int64_t m1,
         }
 }
 
-void scaled_dots(const float* x, const float* w, int64_t K, int64_t m, int64_t n, float multiplier, float bias, float* out, int64_t stride) {
+void scaled_dots(const float* x, const float* w, int64_t K, int64_t m, int64_t n, float multiplier, float bias, float* out,
+                 int64_t stride) {
     float tile[16];
     for (int64_t j = 0; j < n; j += 4)
         for (int64_t i = 0; i < m; i += 4) {
@@ -197,7 +211,7 @@ void scaled_dots(const float* x, const float* w, int64_t K, int64_t m, int64_t n
 // ----------------------------------------------------------------------------------------------------------- attention
 
 struct AttendScratch {
-    int64_t key_panels, value_panels, groups;  // panels of NR keys, panels of NR components, groups of 16 keys
+    int64_t key_panels, value_panels, groups;            // panels of NR keys, panels of NR components, groups of 16 keys
     int64_t keys, values, queries, scores, tile, total;  // offsets in floats
 
     AttendScratch(int64_t key_count, int64_t head_dim) {
@@ -216,7 +230,8 @@ struct AttendScratch {
 
 int64_t attend_scratch(int64_t keys, int head_dim) { return AttendScratch(keys, head_dim).total; }
 
-/// Scores of one row (groups `step` apart) to exp(score − largest) with zeros up to the end of the last group that holds a key; gives their sum.
+/// Scores of one row (groups `step` apart) to exp(score − largest) with zeros up to the end of the last group that holds a key;
+/// gives their sum.
 inline float exponentials(float* row, int64_t step, int64_t count) {
     int64_t groups = ceil_div(count, kGroup);
     for (int64_t j = count; j < groups * kGroup; ++j) row[(groups - 1) * step + j % kGroup] = -__builtin_inff();
@@ -250,9 +265,11 @@ void attend(const Attend& a, const Segment& s, int kv_head, int64_t first, int64
     };
     const int64_t keys = visible(last - 1);
     const AttendScratch at(keys, d);
-    float *kp = scratch + at.keys, *vp = scratch + at.values, *qp = scratch + at.queries, *scores = scratch + at.scores, *tile = scratch + at.tile;
+    float *kp = scratch + at.keys, *vp = scratch + at.values, *qp = scratch + at.queries, *scores = scratch + at.scores,
+          *tile = scratch + at.tile;
 
-    // Kᵀ in panels [d][NR] and V in panels [keys][NR]; padding and masked keys are zero, so that nothing of theirs can reach a sum
+    // Kᵀ in panels [d][NR] and V in panels [keys][NR]; padding and masked keys are zero, so that nothing of theirs can reach a
+    // sum
     for (int64_t panel = 0; panel < at.key_panels; ++panel)
         for (int j = 0; j < NR; ++j) {
             int64_t key = panel * NR + j;
@@ -340,7 +357,8 @@ inline vf first_lanes_of(vf x, int n) {
     return load(lanes);
 }
 
-/// Σ term(offset, n) over a row; the term's lanes from n on must be zero. Four sums take turns, so that none waits for the one before.
+/// Σ term(offset, n) over a row; the term's lanes from n on must be zero. Four sums take turns, so that none waits for the one
+/// before.
 template <typename Term>
 inline float sum_along(int64_t D, Term term) {
     vf sums[4] = {zero(), zero(), zero(), zero()};
@@ -364,7 +382,8 @@ inline const float* add_residual(const float* x, const float* residual, float* s
     return to;
 }
 
-void layer_norm(const float* x, const float* residual, const float* weight, const float* bias, float* sum, float* y, int64_t rows, int64_t D, float eps) {
+void layer_norm(const float* x, const float* residual, const float* weight, const float* bias, float* sum, float* y, int64_t rows,
+                int64_t D, float eps) {
     for (int64_t r = 0; r < rows; ++r, x += D, y += D) {
         const float* row = add_residual(x, residual ? residual + r * D : nullptr, sum ? sum + r * D : nullptr, y, D);
         const vf mean = set1(sum_along(D, [&](int64_t d, int n) { return load_some(row + d, n); }) / float(D));
@@ -387,7 +406,8 @@ inline float sum_of_squares(const float* x, int64_t D) {
     });
 }
 
-void rms_norm(const float* x, const float* residual, const float* weight, float* sum, float* y, int64_t rows, int64_t D, float eps) {
+void rms_norm(const float* x, const float* residual, const float* weight, float* sum, float* y, int64_t rows, int64_t D,
+              float eps) {
     for (int64_t r = 0; r < rows; ++r, x += D, y += D) {
         const float* row = add_residual(x, residual ? residual + r * D : nullptr, sum ? sum + r * D : nullptr, y, D);
         vf inverse = set1(1.f) / sqrt(set1(sum_of_squares(row, D) / float(D) + eps));

@@ -37,7 +37,8 @@ double quota_v2(const std::string& text) {
     return quota / period;
 }
 
-/// Folders of the process' own control groups for a controller, from its own up to the root. Version 2 lines of /proc/self/cgroup start with "0::".
+/// Folders of the process' own control groups for a controller, from its own up to the root. Version 2 lines of /proc/self/cgroup
+/// start with "0::".
 static std::vector<std::string> control_groups(const std::string& controller) {
     std::vector<std::string> folders;
     std::ifstream file("/proc/self/cgroup");
@@ -75,7 +76,8 @@ int default_threads() {
         char* end = nullptr;
         long count = std::strtol(given, &end, 10);
         if (*end || count < 1 || count > kMaxThreads)
-            throw Error("ERR_CONFIG", "WARPSIGHT_THREADS must be a whole number from 1 to " + std::to_string(kMaxThreads) + ", got \"" + given + "\"");
+            throw Error("ERR_CONFIG", "WARPSIGHT_THREADS must be a whole number from 1 to " + std::to_string(kMaxThreads) +
+                                          ", got \"" + given + "\"");
         return int(count);
     }
     int count = int(std::thread::hardware_concurrency());
@@ -118,14 +120,16 @@ MachineMemory machine_memory() {
         if (name == "MemAvailable:") memory.available = kilobytes * 1024;
     }
     for (const std::string& folder : control_groups("memory")) {
-        for (auto& [limit_name, used_name] : {std::pair{"/memory.max", "/memory.current"}, std::pair{"/memory.limit_in_bytes", "/memory.usage_in_bytes"}}) {
+        for (auto& [limit_name, used_name] :
+             {std::pair{"/memory.max", "/memory.current"}, std::pair{"/memory.limit_in_bytes", "/memory.usage_in_bytes"}}) {
             uint64_t limit = number_in(folder + limit_name), used = number_in(folder + used_name);
             if (limit == 0 || limit >= memory.total) continue;
             memory.total = limit;
             // what the group holds of the page cache counts as used and is given back when memory is asked for
             std::ifstream stat(folder + "/memory.stat");
             for (std::string name, value; stat >> name >> value;)
-                if (name == "inactive_file" || name == "total_inactive_file") used -= std::min<uint64_t>(used, std::strtoull(value.c_str(), nullptr, 10));
+                if (name == "inactive_file" || name == "total_inactive_file")
+                    used -= std::min<uint64_t>(used, std::strtoull(value.c_str(), nullptr, 10));
             memory.available = std::min(memory.available, limit - std::min(limit, used));
         }
     }

@@ -6,8 +6,8 @@
 
 namespace warpsight::cpu {
 
-/// WARPSIGHT_THREADS (1 … 256; anything else throws ERR_CONFIG), else the processors of the affinity mask, at most the control group's quota rounded
-/// down, at least 1.
+/// WARPSIGHT_THREADS (1 … 256; anything else throws ERR_CONFIG), else the processors of the affinity mask, at most the control
+/// group's quota rounded down, at least 1.
 int default_threads();
 
 struct MachineMemory {

@@ -15,7 +15,8 @@ static void pack_row(const float* row, int64_t K, int64_t rows, float* to) {
     if (k < K) std::memcpy(to, row + k, size_t(K - k) * sizeof(float));
 }
 
-/// Packs rows 0 … M − 1, of which read(row) gives the floats, and multiplies. gemm has everything but `blocks` and, where packing is needed, `a`.
+/// Packs rows 0 … M − 1, of which read(row) gives the floats, and multiplies. gemm has everything but `blocks` and, where packing
+/// is needed, `a`.
 template <typename Read>
 static void multiply(Gemm gemm, float* packed, const Read& read) {
     const Kernels& k = kernels();
@@ -26,13 +27,15 @@ static void multiply(Gemm gemm, float* packed, const Read& read) {
     if (packed) {
         parallel_if_worth(double(gemm.M) * double(gemm.K), gemm.blocks, [&](int64_t block) {
             int64_t first = block * gemm.M / gemm.blocks, rows = (block + 1) * gemm.M / gemm.blocks - first;
-            for (int64_t r = 0; r < rows; ++r) pack_row(read(first + r), gemm.K, rows, packed + first * padded(gemm.K) + r * kGroup);
+            for (int64_t r = 0; r < rows; ++r)
+                pack_row(read(first + r), gemm.K, rows, packed + first * padded(gemm.K) + r * kGroup);
         });
         gemm.a = packed;
     }
     // As many row blocks per visit of a panel as stay in L2 beside it, but enough tiles for all threads.
     const int64_t panels = ceil_div(gemm.N, k.nr), threads = pool_threads();
-    int64_t group = std::clamp<int64_t>(level_2_bytes() / 4 * 3 / (k.mr * std::max<int64_t>(1, padded(gemm.K)) * 4), 1, k.max_blocks);
+    int64_t group =
+        std::clamp<int64_t>(level_2_bytes() / 4 * 3 / (k.mr * std::max<int64_t>(1, padded(gemm.K)) * 4), 1, k.max_blocks);
     while (group > 1 && threads > 1 && ceil_div(gemm.blocks, group) * panels < 4 * threads) group = (group + 1) / 2;
     const int64_t groups = ceil_div(gemm.blocks, group);
     parallel_if_worth(work, groups * panels, [&](int64_t item) {
@@ -41,7 +44,9 @@ static void multiply(Gemm gemm, float* packed, const Read& read) {
     });
 }
 
-static std::string gemm_name() { return "gemm_" + std::string(kernels().isa) + "_" + std::to_string(kernels().mr) + "x" + std::to_string(kernels().nr); }
+static std::string gemm_name() {
+    return "gemm_" + std::string(kernels().isa) + "_" + std::to_string(kernels().mr) + "x" + std::to_string(kernels().nr);
+}
 
 /// A tensor as weight is used as it stands: dot products of rows.
 static std::unique_ptr<Step> plan_rows_times_rows(const Linear& op, const StepSpec& spec) {
@@ -53,7 +58,12 @@ static std::unique_ptr<Step> plan_rows_times_rows(const Linear& op, const StepSp
         const int64_t M = x.shape.rows(), K = x.shape.last(), N = w.shape.rows();
         if (M == 0 || N == 0) return;
         count_multiply_adds(M * N * K);
-        Epilogue end{.activation = op.activation, .bias = floats_of(bias), .residual = floats_at(a.inputs, 3), .y = y.as<float>(), .residual_stride = N, .y_stride = N};
+        Epilogue end{.activation = op.activation,
+                     .bias = floats_of(bias),
+                     .residual = floats_at(a.inputs, 3),
+                     .y = y.as<float>(),
+                     .residual_stride = N,
+                     .y_stride = N};
         constexpr int64_t kRows = 64, kColumns = 64;
         const int64_t across = ceil_div(N, kColumns), down = ceil_div(M, kRows);
         parallel_if_worth(double(M) * double(N) * double(K), across * down, [&](int64_t item) {
@@ -73,7 +83,12 @@ std::unique_ptr<Step> plan(const Linear& op, const StepSpec& spec) {
     return make_step(gemm_name(), spec, 2.0 * double(x.rows()) * double(N) * double(K), workspace, [=](const StepArguments& a) {
         const float* x = floats_at(a.inputs, 0);
         Gemm gemm{.M = a.inputs[0].shape.rows(), .N = N, .K = K, .a = x, .panels = weight->data, .dtype = weight->dtype};
-        gemm.end = {.activation = op.activation, .bias = floats_of(bias), .residual = floats_at(a.inputs, 3), .y = floats_at(a.outputs, 0), .residual_stride = N, .y_stride = N};
+        gemm.end = {.activation = op.activation,
+                    .bias = floats_of(bias),
+                    .residual = floats_at(a.inputs, 3),
+                    .y = floats_at(a.outputs, 0),
+                    .residual_stride = N,
+                    .y_stride = N};
         // a single row is its own packed form
         multiply(gemm, gemm.M > 1 ? static_cast<float*>(a.workspace) : nullptr, [&](int64_t row) { return x + row * K; });
     });
@@ -86,10 +101,12 @@ std::unique_ptr<Step> plan(const PatchEmbed& op, const StepSpec& spec) {
     const int64_t patch = op.patch, D = weight->rows, K = weight->columns;
     const Shape s = input(spec, 0).shape;
     const int64_t most_rows = s[0] * (s[2] / patch) * (s[3] / patch);
-    if (s[1] * patch * patch != K) throw Error("ERR_SHAPE", "patchEmbed: weight must be [D, " + std::to_string(s[1] * patch * patch) + "], its rows are " + std::to_string(K));
+    if (s[1] * patch * patch != K)
+        throw Error("ERR_SHAPE", "patchEmbed: weight must be [D, " + std::to_string(s[1] * patch * patch) + "], its rows are " +
+                                     std::to_string(K));
     const size_t workspace = size_t(most_rows * padded(K)) * sizeof(float);
     return make_step(gemm_name(), spec, 2.0 * double(most_rows) * double(D) * double(K), workspace, [=](const StepArguments& a) {
-        const TensorView &pixels = a.inputs[0];
+        const TensorView& pixels = a.inputs[0];
         const int64_t n = pixels.shape[0], C = pixels.shape[1], H = pixels.shape[2], W = pixels.shape[3];
         const int64_t across = W / patch, patches = (H / patch) * across, first = token ? 1 : 0, tokens = first + patches;
         float* y = floats_at(a.outputs, 0);
@@ -100,12 +117,21 @@ std::unique_ptr<Step> plan(const PatchEmbed& op, const StepSpec& spec) {
             else std::memcpy(row, front, size_t(D) * sizeof(float));
         }
         Gemm gemm{.M = n * patches, .N = D, .K = K, .panels = weight->data, .dtype = weight->dtype};
-        gemm.end = {.bias = floats_of(bias), .residual = place, .y = y, .residual_stride = D, .y_stride = D, .patches = patches, .tokens = tokens, .first = first};
+        gemm.end = {.bias = floats_of(bias),
+                    .residual = place,
+                    .y = y,
+                    .residual_stride = D,
+                    .y_stride = D,
+                    .patches = patches,
+                    .tokens = tokens,
+                    .first = first};
         multiply(gemm, static_cast<float*>(a.workspace), [&](int64_t row) {
-            const float* corner = pixels.as<float>() + row / patches * C * H * W + (row % patches / across * patch) * W + row % patches % across * patch;
+            const float* corner = pixels.as<float>() + row / patches * C * H * W + (row % patches / across * patch) * W +
+                                  row % patches % across * patch;
             float* out = thread_scratch(size_t(K));
             for (int64_t c = 0; c < C; ++c)
-                for (int64_t v = 0; v < patch; ++v) std::memcpy(out + (c * patch + v) * patch, corner + (c * H + v) * W, size_t(patch) * sizeof(float));
+                for (int64_t v = 0; v < patch; ++v)
+                    std::memcpy(out + (c * patch + v) * patch, corner + (c * H + v) * W, size_t(patch) * sizeof(float));
             return out;
         });
     });

@@ -11,7 +11,8 @@ static const float* unit_rows(const float* x, int64_t rows, int64_t D, bool alre
     if (already) return x;
     float* out = memory;
     memory += rows * D;
-    for_rows(rows, D, [&](int64_t first, int64_t last) { kernels().l2_normalize(x + first * D, out + first * D, last - first, D); });
+    for_rows(rows, D,
+             [&](int64_t first, int64_t last) { kernels().l2_normalize(x + first * D, out + first * D, last - first, D); });
     return out;
 }
 
@@ -20,23 +21,26 @@ std::unique_ptr<Step> plan(const ScaledLogits& op, const StepSpec& spec) {
     const Shape x = input(spec, 0).shape, y = input(spec, 1).shape;
     const int64_t floats = x.elements() + (op.y_unit ? 0 : y.elements());
     const double flops = 2.0 * double(x.rows()) * double(y.elements());
-    return make_step("logits_" + std::string(kernels().isa), spec, flops, size_t(floats) * sizeof(float), [op](const StepArguments& a) {
-        const int64_t n = a.inputs[0].shape.rows(), m = a.inputs[1].shape.rows(), D = a.inputs[0].shape.last();
-        if (n == 0 || m == 0) return;
-        float* memory = static_cast<float*>(a.workspace);
-        const float* x = unit_rows(floats_at(a.inputs, 0), n, D, false, memory);
-        const float* y = unit_rows(floats_at(a.inputs, 1), m, D, op.y_unit, memory);
-        count_multiply_adds(n * m * D);
-        constexpr int64_t kRows = 64, kClasses = 256;
-        const int64_t across = ceil_div(m, kClasses), down = ceil_div(n, kRows);
-        parallel_if_worth(double(n) * double(m) * double(D), across * down, [&](int64_t item) {
-            const int64_t i = item / across * kRows, j = item % across * kClasses;
-            kernels().scaled_dots(x + i * D, y + j * D, D, std::min(kRows, n - i), std::min(kClasses, m - j), op.multiplier, op.bias, floats_at(a.outputs, 0) + i * m + j, m);
-        });
-    });
+    return make_step("logits_" + std::string(kernels().isa), spec, flops, size_t(floats) * sizeof(float),
+                     [op](const StepArguments& a) {
+                         const int64_t n = a.inputs[0].shape.rows(), m = a.inputs[1].shape.rows(), D = a.inputs[0].shape.last();
+                         if (n == 0 || m == 0) return;
+                         float* memory = static_cast<float*>(a.workspace);
+                         const float* x = unit_rows(floats_at(a.inputs, 0), n, D, false, memory);
+                         const float* y = unit_rows(floats_at(a.inputs, 1), m, D, op.y_unit, memory);
+                         count_multiply_adds(n * m * D);
+                         constexpr int64_t kRows = 64, kClasses = 256;
+                         const int64_t across = ceil_div(m, kClasses), down = ceil_div(n, kRows);
+                         parallel_if_worth(double(n) * double(m) * double(D), across * down, [&](int64_t item) {
+                             const int64_t i = item / across * kRows, j = item % across * kClasses;
+                             kernels().scaled_dots(x + i * D, y + j * D, D, std::min(kRows, n - i), std::min(kClasses, m - j),
+                                                   op.multiplier, op.bias, floats_at(a.outputs, 0) + i * m + j, m);
+                         });
+                     });
 }
 
-// The classes are taken in chunks whose bounds depend on nothing, and chunks are joined in order: the same bits at any thread count and in any batch.
+// The classes are taken in chunks whose bounds depend on nothing, and chunks are joined in order: the same bits at any thread
+// count and in any batch.
 constexpr int64_t kChunk = 1024, kRows = 16;
 
 namespace {
@@ -60,50 +64,52 @@ struct HeadLayout {
 std::unique_ptr<Step> plan(const ZeroShotHead& op, const StepSpec& spec) {
     require_float32("zeroShotHead", spec);
     const Shape x = input(spec, 0).shape, classes = input(spec, 1).shape;
-    const int64_t floats = x.elements() + (op.y_unit ? 0 : classes.elements()) + HeadLayout(classes.rows(), op.k).floats(x.rows());
+    const int64_t floats =
+        x.elements() + (op.y_unit ? 0 : classes.elements()) + HeadLayout(classes.rows(), op.k).floats(x.rows());
     const double flops = 2.0 * double(x.rows()) * double(classes.elements());
-    return make_step("zero_shot_" + std::string(kernels().isa), spec, flops, size_t(floats) * sizeof(float), [op](const StepArguments& a) {
-        const int64_t n = a.inputs[0].shape.rows(), m = a.inputs[1].shape.rows(), D = a.inputs[0].shape.last(), k = op.k;
-        if (n == 0) return;
-        float* memory = static_cast<float*>(a.workspace);
-        const float* x = unit_rows(floats_at(a.inputs, 0), n, D, false, memory);
-        const float* y = unit_rows(floats_at(a.inputs, 1), m, D, op.y_unit, memory);
-        count_multiply_adds(n * m * D);
-        const HeadLayout layout(m, k);
-        parallel_if_worth(double(n) * double(m) * double(D), ceil_div(n, kRows) * layout.chunks, [&](int64_t item) {
-            const int64_t i = item / layout.chunks * kRows, chunk = item % layout.chunks, j = chunk * kChunk;
-            const int64_t rows = std::min(kRows, n - i), count = std::min(kChunk, m - j);
-            float* logits = thread_scratch(size_t(kRows * kChunk));
-            kernels().scaled_dots(x + i * D, y + j * D, D, rows, count, op.multiplier, op.bias, logits, kChunk);
-            for (int64_t r = 0; r < rows; ++r) {
-                const float* row = logits + r * kChunk;
-                Partial partial = layout.at(memory, i + r, chunk);
-                if (!op.sigmoid) kernels().exp_sum(row, count, partial.largest, partial.sum);
-                TopList best(std::min(k, count), partial.values, partial.indices);
-                for (int64_t c = 0; c < count; ++c) best.add(row[c], int32_t(j + c));
+    return make_step(
+        "zero_shot_" + std::string(kernels().isa), spec, flops, size_t(floats) * sizeof(float), [op](const StepArguments& a) {
+            const int64_t n = a.inputs[0].shape.rows(), m = a.inputs[1].shape.rows(), D = a.inputs[0].shape.last(), k = op.k;
+            if (n == 0) return;
+            float* memory = static_cast<float*>(a.workspace);
+            const float* x = unit_rows(floats_at(a.inputs, 0), n, D, false, memory);
+            const float* y = unit_rows(floats_at(a.inputs, 1), m, D, op.y_unit, memory);
+            count_multiply_adds(n * m * D);
+            const HeadLayout layout(m, k);
+            parallel_if_worth(double(n) * double(m) * double(D), ceil_div(n, kRows) * layout.chunks, [&](int64_t item) {
+                const int64_t i = item / layout.chunks * kRows, chunk = item % layout.chunks, j = chunk * kChunk;
+                const int64_t rows = std::min(kRows, n - i), count = std::min(kChunk, m - j);
+                float* logits = thread_scratch(size_t(kRows * kChunk));
+                kernels().scaled_dots(x + i * D, y + j * D, D, rows, count, op.multiplier, op.bias, logits, kChunk);
+                for (int64_t r = 0; r < rows; ++r) {
+                    const float* row = logits + r * kChunk;
+                    Partial partial = layout.at(memory, i + r, chunk);
+                    if (!op.sigmoid) kernels().exp_sum(row, count, partial.largest, partial.sum);
+                    TopList best(std::min(k, count), partial.values, partial.indices);
+                    for (int64_t c = 0; c < count; ++c) best.add(row[c], int32_t(j + c));
+                }
+            });
+            float* scores = floats_at(a.outputs, 0);
+            int32_t* indices = a.outputs[1].as<int32_t>();
+            for (int64_t i = 0; i < n; ++i) {
+                float largest = -INFINITY, sum = 0;
+                TopList best(k, scores + i * k, indices + i * k);
+                for (int64_t chunk = 0; chunk < layout.chunks; ++chunk) {
+                    Partial partial = layout.at(memory, i, chunk);
+                    if (!op.sigmoid) largest = std::max(largest, *partial.largest);
+                    const int64_t count = std::min(k, std::min(kChunk, m - chunk * kChunk));
+                    for (int64_t c = 0; c < count; ++c) best.add(partial.values[c], partial.indices[c]);
+                }
+                for (int64_t chunk = 0; !op.sigmoid && chunk < layout.chunks; ++chunk) {
+                    Partial partial = layout.at(memory, i, chunk);
+                    sum += *partial.sum * std::exp(*partial.largest - largest);
+                }
+                for (int64_t c = 0; c < k; ++c) {
+                    float& score = scores[i * k + c];
+                    score = op.sigmoid ? 1.f / (1.f + std::exp(-score)) : std::exp(score - largest) / sum;
+                }
             }
         });
-        float* scores = floats_at(a.outputs, 0);
-        int32_t* indices = a.outputs[1].as<int32_t>();
-        for (int64_t i = 0; i < n; ++i) {
-            float largest = -INFINITY, sum = 0;
-            TopList best(k, scores + i * k, indices + i * k);
-            for (int64_t chunk = 0; chunk < layout.chunks; ++chunk) {
-                Partial partial = layout.at(memory, i, chunk);
-                if (!op.sigmoid) largest = std::max(largest, *partial.largest);
-                const int64_t count = std::min(k, std::min(kChunk, m - chunk * kChunk));
-                for (int64_t c = 0; c < count; ++c) best.add(partial.values[c], partial.indices[c]);
-            }
-            for (int64_t chunk = 0; !op.sigmoid && chunk < layout.chunks; ++chunk) {
-                Partial partial = layout.at(memory, i, chunk);
-                sum += *partial.sum * std::exp(*partial.largest - largest);
-            }
-            for (int64_t c = 0; c < k; ++c) {
-                float& score = scores[i * k + c];
-                score = op.sigmoid ? 1.f / (1.f + std::exp(-score)) : std::exp(score - largest) / sum;
-            }
-        }
-    });
 }
 
 }  // namespace warpsight::cpu

@@ -29,7 +29,8 @@ static std::string in_mebibytes(uint64_t bytes) { return std::to_string(bytes >>
 
 void* allocate_aligned(size_t bytes) {
     auto refuse = [&](uint64_t available) {
-        throw Error("ERR_OUT_OF_MEMORY", "cpu has " + in_mebibytes(available) + " free: " + in_mebibytes(bytes) + " were asked for");
+        throw Error("ERR_OUT_OF_MEMORY",
+                    "cpu has " + in_mebibytes(available) + " free: " + in_mebibytes(bytes) + " were asked for");
     };
     if (bytes >= kChecked) {
         MachineMemory machine = machine_memory();
@@ -40,11 +41,13 @@ void* allocate_aligned(size_t bytes) {
 #if defined(_WIN32)
     void* memory = _aligned_malloc(rounded, kAlignment);
 #else
-    void* memory = std::aligned_alloc(bytes >= kHuge ? kHugePage : kAlignment, bytes >= kHuge ? (bytes + kHugePage - 1) / kHugePage * kHugePage : rounded);
+    void* memory = std::aligned_alloc(bytes >= kHuge ? kHugePage : kAlignment,
+                                      bytes >= kHuge ? (bytes + kHugePage - 1) / kHugePage * kHugePage : rounded);
 #endif
     if (!memory) refuse(machine_memory().available);
 #if defined(__linux__)
-    // Weights are read from end to end for each picture: with pages of 2 MiB the table of pages stays in its cache. Only a wish: it may be refused.
+    // Weights are read from end to end for each picture: with pages of 2 MiB the table of pages stays in its cache. Only a wish:
+    // it may be refused.
     if (bytes >= kHuge) madvise(memory, bytes / kHugePage * kHugePage, MADV_HUGEPAGE);
 #endif
     counters().device_allocations.fetch_add(1, std::memory_order_relaxed);

@@ -6,12 +6,14 @@
 
 namespace warpsight::cpu {
 
-/// 64-byte aligned memory from the system, counted in counters().device_allocations. Throws ERR_OUT_OF_MEMORY: also when `bytes` is more than the machine
-/// or the control group has left, where the system itself would promise the memory and end the process when it is touched.
+/// 64-byte aligned memory from the system, counted in counters().device_allocations. Throws ERR_OUT_OF_MEMORY: also when `bytes`
+/// is more than the machine or the control group has left, where the system itself would promise the memory and end the process
+/// when it is touched.
 void* allocate_aligned(size_t bytes);
 void free_aligned(void* memory) noexcept;
 
-/// Blocks by size class (four per power of two). Freed blocks up to kKeptBlock wait for the next request, at most kKept bytes of them together.
+/// Blocks by size class (four per power of two). Freed blocks up to kKeptBlock wait for the next request, at most kKept bytes of
+/// them together.
 void* pool_allocate(size_t bytes);
 void pool_release(void* memory, size_t bytes) noexcept;
 constexpr size_t kKeptBlock = size_t(16) << 20, kKept = size_t(64) << 20;

@@ -31,7 +31,9 @@ CpuWeight::~CpuWeight() {
 /// rows·columns·size, or more than any machine has where that overflows.
 static size_t checked_bytes(int64_t rows, int64_t columns, size_t size) {
     constexpr int64_t kMost = int64_t(1) << 56;
-    if (rows < 0 || columns < 0) throw Error("ERR_SHAPE", "a weight's sizes must not be negative: [" + std::to_string(rows) + ", " + std::to_string(columns) + "]");
+    if (rows < 0 || columns < 0)
+        throw Error("ERR_SHAPE",
+                    "a weight's sizes must not be negative: [" + std::to_string(rows) + ", " + std::to_string(columns) + "]");
     if (columns > 0 && rows > kMost / columns) return size_t(kMost);
     return size_t(rows * columns) * size;
 }
@@ -40,7 +42,8 @@ static size_t checked_bytes(int64_t rows, int64_t columns, size_t size) {
 template <typename Take>
 static void read_chunks(RowSource& source, int64_t rows, int64_t columns, size_t size, const Take& take) {
     const size_t row_bytes = size_t(columns) * size;
-    const int64_t chunk = std::clamp<int64_t>(int64_t((size_t(256) << 10) / std::max<size_t>(1, row_bytes)), 1, std::max<int64_t>(1, rows));
+    const int64_t chunk =
+        std::clamp<int64_t>(int64_t((size_t(256) << 10) / std::max<size_t>(1, row_bytes)), 1, std::max<int64_t>(1, rows));
     std::unique_ptr<void, decltype(&free_aligned)> memory(allocate_aligned(size_t(chunk) * row_bytes), free_aligned);
     for (int64_t first = 0; first < rows; first += chunk) {
         int64_t count = std::min(chunk, rows - first);
@@ -84,13 +87,15 @@ std::shared_ptr<const Weight> make_weight(WeightLayout layout, DType dtype, int6
     switch (layout) {
         case WeightLayout::matrix: {
             const int64_t nr = kernels().nr, padded = rows > INT64_MAX - nr ? rows : (rows + nr - 1) / nr * nr;
-            auto weight = std::make_shared<CpuWeight>(layout, dtype, rows, columns, checked_bytes(padded, columns, size_of(dtype)));
+            auto weight =
+                std::make_shared<CpuWeight>(layout, dtype, rows, columns, checked_bytes(padded, columns, size_of(dtype)));
             if (dtype == DType::float32) pack_panels<float>(*weight, source);
             else pack_panels<uint16_t>(*weight, source);
             return weight;
         }
         case WeightLayout::vector: {
-            auto weight = std::make_shared<CpuWeight>(layout, DType::float32, rows, columns, checked_bytes(rows, columns, sizeof(float)));
+            auto weight =
+                std::make_shared<CpuWeight>(layout, DType::float32, rows, columns, checked_bytes(rows, columns, sizeof(float)));
             read_floats(*weight, dtype, source);
             weight->rows = rows * columns;
             weight->columns = 1;
@@ -101,7 +106,8 @@ std::shared_ptr<const Weight> make_weight(WeightLayout layout, DType dtype, int6
             const size_t row_bytes = size_t(columns) * size_of(dtype);
             char* to = static_cast<char*>(weight->data);
             const int64_t chunk = std::max<int64_t>(1, int64_t((size_t(256) << 10) / std::max<size_t>(1, row_bytes)));
-            for (int64_t first = 0; first < rows; first += chunk) source.read_rows(first, std::min(chunk, rows - first), to + size_t(first) * row_bytes);
+            for (int64_t first = 0; first < rows; first += chunk)
+                source.read_rows(first, std::min(chunk, rows - first), to + size_t(first) * row_bytes);
             return weight;
         }
     }

@@ -1,5 +1,5 @@
-// Weights in the CPU's layouts. Matrices: panels of `nr` rows, [ceil(N/nr)][K][nr] in the stored type, zeros behind the last row, widened inside the
-// kernels. Vectors: float32. Tables: rows in the stored type.
+// Weights in the CPU's layouts. Matrices: panels of `nr` rows, [ceil(N/nr)][K][nr] in the stored type, zeros behind the last row,
+// widened inside the kernels. Vectors: float32. Tables: rows in the stored type.
 #pragma once
 
 #include <atomic>

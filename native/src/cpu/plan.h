@@ -1,5 +1,5 @@
-// How the CPU backend plans: one function per operation, in the file of its kind. A planned step is a lambda that knows its parameters and weights and is
-// given the tensors of a run.
+// How the CPU backend plans: one function per operation, in the file of its kind. A planned step is a lambda that knows its
+// parameters and weights and is given the tensors of a run.
 #pragma once
 
 #include <algorithm>
@@ -59,7 +59,8 @@ std::unique_ptr<Step> make_step(std::string kernel, const StepSpec& spec, double
     for (auto* operands : {&spec.inputs, &spec.outputs})
         for (const Operand& operand : *operands) {
             if (!operand.present) continue;
-            step->bytes += operand.weight ? double(operand.weight->bytes) : double(operand.shape.elements()) * double(size_of(operand.dtype));
+            step->bytes += operand.weight ? double(operand.weight->bytes)
+                                          : double(operand.shape.elements()) * double(size_of(operand.dtype));
         }
     return step;
 }
@@ -78,11 +79,14 @@ using WeightHandle = std::shared_ptr<const CpuWeight>;
 WeightHandle weight_input(const StepSpec& spec, size_t index, WeightLayout layout);
 inline const float* floats_of(const WeightHandle& weight) { return weight ? static_cast<const float*>(weight->data) : nullptr; }
 
-inline float* floats_at(std::span<const TensorView> views, size_t index) { return index < views.size() ? views[index].as<float>() : nullptr; }
+inline float* floats_at(std::span<const TensorView> views, size_t index) {
+    return index < views.size() ? views[index].as<float>() : nullptr;
+}
 
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-/// parallel_for where there is work for several threads (about 10 µs of it), in this thread where not. `work` counts multiply-adds or the like.
+/// parallel_for where there is work for several threads (about 10 µs of it), in this thread where not. `work` counts
+/// multiply-adds or the like.
 template <typename Body>
 void parallel_if_worth(double work, int64_t count, const Body& body) {
     if (work < 65536) {
@@ -96,7 +100,8 @@ void parallel_if_worth(double work, int64_t count, const Body& body) {
 template <typename Body>
 void for_rows(int64_t rows, int64_t D, const Body& body) {
     int64_t chunk = std::max<int64_t>(1, 16384 / std::max<int64_t>(1, D));
-    parallel_if_worth(double(rows) * double(D), ceil_div(rows, chunk), [&](int64_t i) { body(i * chunk, std::min(rows, (i + 1) * chunk)); });
+    parallel_if_worth(double(rows) * double(D), ceil_div(rows, chunk),
+                      [&](int64_t i) { body(i * chunk, std::min(rows, (i + 1) * chunk)); });
 }
 
 inline void count_multiply_adds(int64_t count) { counters().multiply_adds.fetch_add(uint64_t(count), std::memory_order_relaxed); }

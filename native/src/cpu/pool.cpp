@@ -43,8 +43,8 @@ static bool spin(const Done& done) {
     return done();
 }
 
-// One job at a time. `gate_` says whether the job may be entered (kOpen) and how many workers are inside: its fields stay valid until the caller has
-// closed the gate and seen the last one leave. Workers that sleep through a job cost nothing.
+// One job at a time. `gate_` says whether the job may be entered (kOpen) and how many workers are inside: its fields stay valid
+// until the caller has closed the gate and seen the last one leave. Workers that sleep through a job cost nothing.
 class Pool {
 public:
     // Never destroyed: its threads are detached and may be asleep in it while the process exits.
@@ -79,7 +79,8 @@ public:
         next_.store(0, std::memory_order_relaxed);
         error_ = nullptr;
         gate_.store(kOpen, std::memory_order_release);
-        generation_.fetch_add(1);  // sequentially consistent against sleepers_: either we see the sleeper or it sees the new generation
+        generation_.fetch_add(
+            1);  // sequentially consistent against sleepers_: either we see the sleeper or it sees the new generation
         if (sleepers_.load() > 0) {
             std::lock_guard lock(sleep_);
             wake_.notify_all();
@@ -157,12 +158,14 @@ private:
         }
     }
 
-    /// A library that is unloaded (Node does it when the last environment that loaded an addon ends) would take the code from under sleeping threads.
+    /// A library that is unloaded (Node does it when the last environment that loaded an addon ends) would take the code from
+    /// under sleeping threads.
     static void keep_loaded() {
 #if (defined(__unix__) || defined(__APPLE__)) && defined(RTLD_NODELETE)
         static const bool once = [] {
             Dl_info info;
-            if (dladdr(reinterpret_cast<void*>(&pool_threads), &info) && info.dli_fname) dlopen(info.dli_fname, RTLD_NOW | RTLD_NOLOAD | RTLD_NODELETE);
+            if (dladdr(reinterpret_cast<void*>(&pool_threads), &info) && info.dli_fname)
+                dlopen(info.dli_fname, RTLD_NOW | RTLD_NOLOAD | RTLD_NODELETE);
             return true;
         }();
         (void)once;
@@ -185,7 +188,9 @@ private:
     std::vector<bool> alive_;  // under sleep_
 };
 
-void run_parallel(int64_t count, void (*call)(const void*, int64_t), const void* body) { Pool::instance().run(count, call, body); }
+void run_parallel(int64_t count, void (*call)(const void*, int64_t), const void* body) {
+    Pool::instance().run(count, call, body);
+}
 
 int pool_threads() { return Pool::instance().threads(); }
 
@@ -217,7 +222,8 @@ namespace warpsight {
 
 void set_cpu_threads(int count) {
     if (count < 1 || count > cpu::kMaxThreads)
-        throw Error("ERR_CONFIG", "threads must be a whole number from 1 to " + std::to_string(cpu::kMaxThreads) + ", got " + std::to_string(count));
+        throw Error("ERR_CONFIG", "threads must be a whole number from 1 to " + std::to_string(cpu::kMaxThreads) + ", got " +
+                                      std::to_string(count));
     cpu::set_pool_threads(count);
 }
 

@@ -7,8 +7,8 @@
 
 namespace warpsight::cpu {
 
-/// Calls body(i) for every i < count, each once, in any order and thread; returns when all are done. Not to be called from a body.
-/// The first exception of a body is thrown here after the others have ended.
+/// Calls body(i) for every i < count, each once, in any order and thread; returns when all are done. Not to be called from a
+/// body. The first exception of a body is thrown here after the others have ended.
 template <typename Body>
 void parallel_for(int64_t count, const Body& body);
 
@@ -25,7 +25,8 @@ void run_parallel(int64_t count, void (*call)(const void* body, int64_t item), c
 
 template <typename Body>
 void parallel_for(int64_t count, const Body& body) {
-    run_parallel(count, [](const void* b, int64_t item) { (*static_cast<const Body*>(b))(item); }, &body);
+    run_parallel(
+        count, [](const void* b, int64_t item) { (*static_cast<const Body*>(b))(item); }, &body);
 }
 
 }  // namespace warpsight::cpu

@@ -12,13 +12,24 @@ struct Picture {
     int64_t source, width, height, x_table, x_stride, y_table, y_stride, scratch, first_row, rows;
 
     Picture(const int32_t* m)
-        : source(m[0]), width(m[1]), height(m[2]), x_table(m[3]), x_stride(m[4]), y_table(m[5]), y_stride(m[6]), scratch(m[7]), first_row(m[8]), rows(m[9]) {}
+        : source(m[0]),
+          width(m[1]),
+          height(m[2]),
+          x_table(m[3]),
+          x_stride(m[4]),
+          y_table(m[5]),
+          y_stride(m[6]),
+          scratch(m[7]),
+          first_row(m[8]),
+          rows(m[9]) {}
 
     bool inside(int64_t pixel_bytes, int64_t scratch_bytes, int64_t out_width) const {
-        return source >= 0 && width >= 0 && height >= 0 && first_row >= 0 && rows >= 0 && first_row + rows <= height && source + width * height * 3 <= pixel_bytes &&
-               fits(scratch_bytes, out_width);
+        return source >= 0 && width >= 0 && height >= 0 && first_row >= 0 && rows >= 0 && first_row + rows <= height &&
+               source + width * height * 3 <= pixel_bytes && fits(scratch_bytes, out_width);
     }
-    bool fits(int64_t scratch_bytes, int64_t out_width) const { return scratch >= 0 && rows >= 0 && scratch + rows * out_width * 3 <= scratch_bytes; }
+    bool fits(int64_t scratch_bytes, int64_t out_width) const {
+        return scratch >= 0 && rows >= 0 && scratch + rows * out_width * 3 <= scratch_bytes;
+    }
 };
 
 struct Taps {
@@ -36,62 +47,70 @@ Taps taps_of(const TensorView& table, int64_t at, int64_t stride, int64_t index,
     return {first, count, t + 2};
 }
 
-Error misplaced(const char* name, int64_t index) { return Error("ERR_SHAPE", std::string(name) + ": picture " + std::to_string(index) + " leaves the memory that its table names"); }
+Error misplaced(const char* name, int64_t index) {
+    return Error("ERR_SHAPE",
+                 std::string(name) + ": picture " + std::to_string(index) + " leaves the memory that its table names");
+}
 
 }  // namespace
 
 std::unique_ptr<Step> plan(const ResizeHorizontal& op, const StepSpec& spec) {
     const int64_t out_width = op.width;
-    return make_step("resize_horizontal", spec, 2.0 * double(input(spec, 0).shape.elements()), 0, [out_width](const StepArguments& a) {
-        const TensorView &pixels = a.inputs[0], &images = a.inputs[1], &table = a.inputs[2], &scratch = a.outputs[0];
-        const int64_t n = images.shape[0];
-        int64_t most_rows = 0;
-        for (int64_t i = 0; i < n; ++i) {
-            Picture p(images.as<int32_t>() + i * 12);
-            if (!p.inside(pixels.shape.elements(), scratch.shape.elements(), out_width)) throw misplaced("resizeHorizontal", i);
-            most_rows = std::max(most_rows, p.rows);
-        }
-        constexpr int64_t kRows = 8;
-        const int64_t runs = ceil_div(most_rows, kRows);
-        parallel_for(n * runs, [&](int64_t item) {
-            const Picture p(images.as<int32_t>() + item / runs * 12);
-            const int64_t first = item % runs * kRows, last = std::min(p.rows, first + kRows);
-            for (int64_t x = 0; first < last && x < out_width; ++x) {
-                const Taps taps = taps_of(table, p.x_table, p.x_stride, x, 0, p.width);
-                for (int64_t row = first; row < last; ++row) {
-                    const uint8_t* from = pixels.as<uint8_t>() + p.source + ((p.first_row + row) * p.width + taps.first) * 3;
-                    uint32_t sum[3] = {1 << 21, 1 << 21, 1 << 21};
-                    for (int64_t t = 0; t < taps.count; ++t)
-                        for (int c = 0; c < 3; ++c) sum[c] += uint32_t(taps.weights[t]) * from[t * 3 + c];
-                    uint8_t* to = scratch.as<uint8_t>() + p.scratch + (row * out_width + x) * 3;
-                    for (int c = 0; c < 3; ++c) to[c] = uint8_t(std::clamp(int32_t(sum[c]) >> 22, 0, 255));
-                }
+    return make_step(
+        "resize_horizontal", spec, 2.0 * double(input(spec, 0).shape.elements()), 0, [out_width](const StepArguments& a) {
+            const TensorView &pixels = a.inputs[0], &images = a.inputs[1], &table = a.inputs[2], &scratch = a.outputs[0];
+            const int64_t n = images.shape[0];
+            int64_t most_rows = 0;
+            for (int64_t i = 0; i < n; ++i) {
+                Picture p(images.as<int32_t>() + i * 12);
+                if (!p.inside(pixels.shape.elements(), scratch.shape.elements(), out_width))
+                    throw misplaced("resizeHorizontal", i);
+                most_rows = std::max(most_rows, p.rows);
             }
+            constexpr int64_t kRows = 8;
+            const int64_t runs = ceil_div(most_rows, kRows);
+            parallel_for(n * runs, [&](int64_t item) {
+                const Picture p(images.as<int32_t>() + item / runs * 12);
+                const int64_t first = item % runs * kRows, last = std::min(p.rows, first + kRows);
+                for (int64_t x = 0; first < last && x < out_width; ++x) {
+                    const Taps taps = taps_of(table, p.x_table, p.x_stride, x, 0, p.width);
+                    for (int64_t row = first; row < last; ++row) {
+                        const uint8_t* from = pixels.as<uint8_t>() + p.source + ((p.first_row + row) * p.width + taps.first) * 3;
+                        uint32_t sum[3] = {1 << 21, 1 << 21, 1 << 21};
+                        for (int64_t t = 0; t < taps.count; ++t)
+                            for (int c = 0; c < 3; ++c) sum[c] += uint32_t(taps.weights[t]) * from[t * 3 + c];
+                        uint8_t* to = scratch.as<uint8_t>() + p.scratch + (row * out_width + x) * 3;
+                        for (int c = 0; c < 3; ++c) to[c] = uint8_t(std::clamp(int32_t(sum[c]) >> 22, 0, 255));
+                    }
+                }
+            });
         });
-    });
 }
 
 std::unique_ptr<Step> plan(const ResizeVertical& op, const StepSpec& spec) {
     WeightHandle lut = weight_input(spec, 3, WeightLayout::vector);
     const int64_t width = op.width, height = op.height;
-    return make_step("resize_vertical_" + std::string(kernels().isa), spec, 2.0 * double(input(spec, 0).shape.elements()), 0, [=](const StepArguments& a) {
-        const TensorView &scratch = a.inputs[0], &images = a.inputs[1], &table = a.inputs[2];
-        const int64_t n = images.shape[0], row_bytes = width * 3;
-        for (int64_t i = 0; i < n; ++i)
-            if (!Picture(images.as<int32_t>() + i * 12).fits(scratch.shape.elements(), width)) throw misplaced("resizeVertical", i);
-        parallel_for(n * height, [&](int64_t item) {
-            const int64_t i = item / height, y = item % height;
-            const Picture p(images.as<int32_t>() + i * 12);
-            const Taps taps = taps_of(table, p.y_table, p.y_stride, y, p.first_row, p.rows);
-            uint8_t* bytes = reinterpret_cast<uint8_t*>(thread_scratch(size_t(row_bytes) / sizeof(float) + 1));
-            kernels().resize_column(scratch.as<uint8_t>() + p.scratch + taps.first * row_bytes, row_bytes, taps.weights, int(taps.count), bytes, row_bytes);
-            for (int c = 0; c < 3; ++c) {
-                float* out = floats_at(a.outputs, 0) + ((i * 3 + c) * height + y) * width;
-                const float* values = floats_of(lut) + c * 256;
-                for (int64_t x = 0; x < width; ++x) out[x] = values[bytes[x * 3 + c]];
-            }
-        });
-    });
+    return make_step("resize_vertical_" + std::string(kernels().isa), spec, 2.0 * double(input(spec, 0).shape.elements()), 0,
+                     [=](const StepArguments& a) {
+                         const TensorView &scratch = a.inputs[0], &images = a.inputs[1], &table = a.inputs[2];
+                         const int64_t n = images.shape[0], row_bytes = width * 3;
+                         for (int64_t i = 0; i < n; ++i)
+                             if (!Picture(images.as<int32_t>() + i * 12).fits(scratch.shape.elements(), width))
+                                 throw misplaced("resizeVertical", i);
+                         parallel_for(n * height, [&](int64_t item) {
+                             const int64_t i = item / height, y = item % height;
+                             const Picture p(images.as<int32_t>() + i * 12);
+                             const Taps taps = taps_of(table, p.y_table, p.y_stride, y, p.first_row, p.rows);
+                             uint8_t* bytes = reinterpret_cast<uint8_t*>(thread_scratch(size_t(row_bytes) / sizeof(float) + 1));
+                             kernels().resize_column(scratch.as<uint8_t>() + p.scratch + taps.first * row_bytes, row_bytes,
+                                                     taps.weights, int(taps.count), bytes, row_bytes);
+                             for (int c = 0; c < 3; ++c) {
+                                 float* out = floats_at(a.outputs, 0) + ((i * 3 + c) * height + y) * width;
+                                 const float* values = floats_of(lut) + c * 256;
+                                 for (int64_t x = 0; x < width; ++x) out[x] = values[bytes[x * 3 + c]];
+                             }
+                         });
+                     });
 }
 
 }  // namespace warpsight::cpu

@@ -10,39 +10,46 @@ static std::string name_with_isa(const char* name) { return std::string(name) + 
 std::unique_ptr<Step> plan(const LayerNorm& op, const StepSpec& spec) {
     require_float32("layerNorm", spec);
     WeightHandle weight = weight_input(spec, 1, WeightLayout::vector), bias = weight_input(spec, 2, WeightLayout::vector);
-    return make_step(name_with_isa("layer_norm"), spec, 8.0 * double(input(spec, 0).shape.elements()), 0, [=](const StepArguments& a) {
-        const float *x = floats_at(a.inputs, 0), *residual = floats_at(a.inputs, 3);
-        float *y = floats_at(a.outputs, 0), *sum = floats_at(a.outputs, 1);
-        const int64_t D = a.inputs[0].shape.last();
-        for_rows(a.inputs[0].shape.rows(), D, [&](int64_t first, int64_t last) {
-            const int64_t at = first * D;
-            kernels().layer_norm(x + at, residual ? residual + at : nullptr, floats_of(weight), floats_of(bias), sum ? sum + at : nullptr, y + at, last - first, D, op.eps);
-        });
-    });
+    return make_step(name_with_isa("layer_norm"), spec, 8.0 * double(input(spec, 0).shape.elements()), 0,
+                     [=](const StepArguments& a) {
+                         const float *x = floats_at(a.inputs, 0), *residual = floats_at(a.inputs, 3);
+                         float *y = floats_at(a.outputs, 0), *sum = floats_at(a.outputs, 1);
+                         const int64_t D = a.inputs[0].shape.last();
+                         for_rows(a.inputs[0].shape.rows(), D, [&](int64_t first, int64_t last) {
+                             const int64_t at = first * D;
+                             kernels().layer_norm(x + at, residual ? residual + at : nullptr, floats_of(weight), floats_of(bias),
+                                                  sum ? sum + at : nullptr, y + at, last - first, D, op.eps);
+                         });
+                     });
 }
 
 std::unique_ptr<Step> plan(const RmsNorm& op, const StepSpec& spec) {
     require_float32("rmsNorm", spec);
     WeightHandle weight = weight_input(spec, 1, WeightLayout::vector);
-    return make_step(name_with_isa("rms_norm"), spec, 5.0 * double(input(spec, 0).shape.elements()), 0, [=](const StepArguments& a) {
-        const float *x = floats_at(a.inputs, 0), *residual = floats_at(a.inputs, 2);
-        float *y = floats_at(a.outputs, 0), *sum = floats_at(a.outputs, 1);
-        const int64_t D = a.inputs[0].shape.last();
-        for_rows(a.inputs[0].shape.rows(), D, [&](int64_t first, int64_t last) {
-            const int64_t at = first * D;
-            kernels().rms_norm(x + at, residual ? residual + at : nullptr, floats_of(weight), sum ? sum + at : nullptr, y + at, last - first, D, op.eps);
-        });
-    });
+    return make_step(name_with_isa("rms_norm"), spec, 5.0 * double(input(spec, 0).shape.elements()), 0,
+                     [=](const StepArguments& a) {
+                         const float *x = floats_at(a.inputs, 0), *residual = floats_at(a.inputs, 2);
+                         float *y = floats_at(a.outputs, 0), *sum = floats_at(a.outputs, 1);
+                         const int64_t D = a.inputs[0].shape.last();
+                         for_rows(a.inputs[0].shape.rows(), D, [&](int64_t first, int64_t last) {
+                             const int64_t at = first * D;
+                             kernels().rms_norm(x + at, residual ? residual + at : nullptr, floats_of(weight),
+                                                sum ? sum + at : nullptr, y + at, last - first, D, op.eps);
+                         });
+                     });
 }
 
 /// A kernel over whole rows of one input and one output.
-static std::unique_ptr<Step> plan_rows(const char* name, const StepSpec& spec, double flops, void (*kernel)(const float*, float*, int64_t, int64_t)) {
-    return make_step(name_with_isa(name), spec, flops * double(input(spec, 0).shape.elements()), 0, [kernel](const StepArguments& a) {
-        const float* x = floats_at(a.inputs, 0);
-        float* y = floats_at(a.outputs, 0);
-        const int64_t D = a.inputs[0].shape.last();
-        for_rows(a.inputs[0].shape.rows(), D, [&](int64_t first, int64_t last) { kernel(x + first * D, y + first * D, last - first, D); });
-    });
+static std::unique_ptr<Step> plan_rows(const char* name, const StepSpec& spec, double flops,
+                                       void (*kernel)(const float*, float*, int64_t, int64_t)) {
+    return make_step(name_with_isa(name), spec, flops * double(input(spec, 0).shape.elements()), 0,
+                     [kernel](const StepArguments& a) {
+                         const float* x = floats_at(a.inputs, 0);
+                         float* y = floats_at(a.outputs, 0);
+                         const int64_t D = a.inputs[0].shape.last();
+                         for_rows(a.inputs[0].shape.rows(), D,
+                                  [&](int64_t first, int64_t last) { kernel(x + first * D, y + first * D, last - first, D); });
+                     });
 }
 
 std::unique_ptr<Step> plan(const L2Normalize&, const StepSpec& spec) {
@@ -63,16 +70,23 @@ static void for_elements(const StepArguments& a, const Body& body) {
 
 std::unique_ptr<Step> plan(const Activate& op, const StepSpec& spec) {
     require_float32("activate", spec);
-    return make_step(name_with_isa("activate"), spec, 10.0 * double(input(spec, 0).shape.elements()), 0, [op](const StepArguments& a) {
-        for_elements(a, [&](int64_t first, int64_t count) { kernels().activate(op.activation, floats_at(a.inputs, 0) + first, floats_at(a.outputs, 0) + first, count); });
-    });
+    return make_step(
+        name_with_isa("activate"), spec, 10.0 * double(input(spec, 0).shape.elements()), 0, [op](const StepArguments& a) {
+            for_elements(a, [&](int64_t first, int64_t count) {
+                kernels().activate(op.activation, floats_at(a.inputs, 0) + first, floats_at(a.outputs, 0) + first, count);
+            });
+        });
 }
 
 std::unique_ptr<Step> plan(const SiluGate&, const StepSpec& spec) {
     require_float32("siluGate", spec);
-    return make_step(name_with_isa("silu_gate"), spec, 10.0 * double(input(spec, 0).shape.elements()), 0, [](const StepArguments& a) {
-        for_elements(a, [&](int64_t first, int64_t count) { kernels().silu_gate(floats_at(a.inputs, 0) + first, floats_at(a.inputs, 1) + first, floats_at(a.outputs, 0) + first, count); });
-    });
+    return make_step(name_with_isa("silu_gate"), spec, 10.0 * double(input(spec, 0).shape.elements()), 0,
+                     [](const StepArguments& a) {
+                         for_elements(a, [&](int64_t first, int64_t count) {
+                             kernels().silu_gate(floats_at(a.inputs, 0) + first, floats_at(a.inputs, 1) + first,
+                                                 floats_at(a.outputs, 0) + first, count);
+                         });
+                     });
 }
 
 std::unique_ptr<Step> plan(const Binary& op, const StepSpec& spec) {
@@ -115,7 +129,8 @@ static uint16_t to_float16(float value) {
 
 std::unique_ptr<Step> plan(const Cast&, const StepSpec& spec) {
     for (const Operand& operand : {input(spec, 0), output(spec, 0)})
-        if (operand.dtype == DType::int32 || operand.dtype == DType::uint8) throw Error("ERR_DTYPE", std::string("cast: float dtypes only, got ") + name_of(operand.dtype));
+        if (operand.dtype == DType::int32 || operand.dtype == DType::uint8)
+            throw Error("ERR_DTYPE", std::string("cast: float dtypes only, got ") + name_of(operand.dtype));
     return make_step("cast", spec, 0, 0, [](const StepArguments& a) {
         const DType from = a.inputs[0].dtype, to = a.outputs[0].dtype;
         for_elements(a, [&](int64_t first, int64_t count) {

@@ -66,7 +66,8 @@ std::unique_ptr<Step> plan(const SegmentMean&, const StepSpec& spec) {
                 const bool good = start >= 0 && count > 0 && start + count <= R;
                 float* y = floats_at(a.outputs, 0) + i * D;
                 std::fill_n(y, D, good ? 0.f : kNaN);
-                for (int64_t row = start; good && row < start + count; ++row) kernels().add(y, floats_at(a.inputs, 0) + row * D, y, D);
+                for (int64_t row = start; good && row < start + count; ++row)
+                    kernels().add(y, floats_at(a.inputs, 0) + row * D, y, D);
                 for (int64_t d = 0; d < D; ++d) y[d] /= float(count);
             }
         });
@@ -79,7 +80,9 @@ std::unique_ptr<Step> plan(const Embed&, const StepSpec& spec) {
     if (places && places->columns != table->columns) throw Error("ERR_SHAPE", "embed: both tables must be equally wide");
     return make_step("embed", spec, double(output(spec, 0).shape.elements()), 0, [=](const StepArguments& a) {
         const int64_t D = table->columns;
-        auto row_of = [D](const CpuWeight& weight, int64_t row) { return static_cast<const char*>(weight.data) + size_t(row * D) * size_of(weight.dtype); };
+        auto row_of = [D](const CpuWeight& weight, int64_t row) {
+            return static_cast<const char*>(weight.data) + size_t(row * D) * size_of(weight.dtype);
+        };
         for_rows(a.inputs[0].shape.elements(), D, [&](int64_t first, int64_t last) {
             for (int64_t i = first; i < last; ++i) {
                 const int64_t id = a.inputs[0].as<int32_t>()[i], position = places ? a.inputs[2].as<int32_t>()[i] : 0;

@@ -31,27 +31,57 @@ inline float widen(Float16 half) {
 }
 inline float widen(BFloat16 half) { return float_of(uint32_t(half.bits) << 16); }
 
-inline vf zero() { return each([](int) { return 0.f; }); }
-inline vf set1(float x) { return each([&](int) { return x; }); }
-inline vf load(const float* p) { return each([&](int i) { return p[i]; }); }
-inline vf load(const Float16* p) { return each([&](int i) { return widen(p[i]); }); }
-inline vf load(const BFloat16* p) { return each([&](int i) { return widen(p[i]); }); }
+inline vf zero() {
+    return each([](int) { return 0.f; });
+}
+inline vf set1(float x) {
+    return each([&](int) { return x; });
+}
+inline vf load(const float* p) {
+    return each([&](int i) { return p[i]; });
+}
+inline vf load(const Float16* p) {
+    return each([&](int i) { return widen(p[i]); });
+}
+inline vf load(const BFloat16* p) {
+    return each([&](int i) { return widen(p[i]); });
+}
 inline void store(float* p, vf x) { memcpy(p, x.v, sizeof x.v); }
-inline vf load_n(const float* p, int n) { return each([&](int i) { return i < n ? p[i] : 0.f; }); }
+inline vf load_n(const float* p, int n) {
+    return each([&](int i) { return i < n ? p[i] : 0.f; });
+}
 inline void store_n(float* p, vf x, int n) {
     for (int i = 0; i < n; ++i) p[i] = x.v[i];
 }
 
-inline vf operator+(vf a, vf b) { return each([&](int i) { return a.v[i] + b.v[i]; }); }
-inline vf operator-(vf a, vf b) { return each([&](int i) { return a.v[i] - b.v[i]; }); }
-inline vf operator*(vf a, vf b) { return each([&](int i) { return a.v[i] * b.v[i]; }); }
-inline vf operator/(vf a, vf b) { return each([&](int i) { return a.v[i] / b.v[i]; }); }
-inline vf fma(vf a, vf b, vf c) { return each([&](int i) { return a.v[i] * b.v[i] + c.v[i]; }); }
+inline vf operator+(vf a, vf b) {
+    return each([&](int i) { return a.v[i] + b.v[i]; });
+}
+inline vf operator-(vf a, vf b) {
+    return each([&](int i) { return a.v[i] - b.v[i]; });
+}
+inline vf operator*(vf a, vf b) {
+    return each([&](int i) { return a.v[i] * b.v[i]; });
+}
+inline vf operator/(vf a, vf b) {
+    return each([&](int i) { return a.v[i] / b.v[i]; });
+}
+inline vf fma(vf a, vf b, vf c) {
+    return each([&](int i) { return a.v[i] * b.v[i] + c.v[i]; });
+}
 /// As on x86: b where either is NaN.
-inline vf max(vf a, vf b) { return each([&](int i) { return a.v[i] > b.v[i] ? a.v[i] : b.v[i]; }); }
-inline vf min(vf a, vf b) { return each([&](int i) { return a.v[i] < b.v[i] ? a.v[i] : b.v[i]; }); }
-inline vf sqrt(vf a) { return each([&](int i) { return sqrtf(a.v[i]); }); }
-inline vf abs(vf a) { return each([&](int i) { return fabsf(a.v[i]); }); }
+inline vf max(vf a, vf b) {
+    return each([&](int i) { return a.v[i] > b.v[i] ? a.v[i] : b.v[i]; });
+}
+inline vf min(vf a, vf b) {
+    return each([&](int i) { return a.v[i] < b.v[i] ? a.v[i] : b.v[i]; });
+}
+inline vf sqrt(vf a) {
+    return each([&](int i) { return sqrtf(a.v[i]); });
+}
+inline vf abs(vf a) {
+    return each([&](int i) { return fabsf(a.v[i]); });
+}
 /// Halves to even, for |a| < 2^22: the sum has no bits left below one.
 inline vf round(vf a) {
     return each([&](int i) { return a.v[i] + 12582912.f - 12582912.f; });
@@ -61,7 +91,9 @@ inline vm less(vf a, vf b) {
     for (int i = 0; i < W; ++i) out.v[i] = a.v[i] < b.v[i];
     return out;
 }
-inline vf select(vm m, vf a, vf b) { return each([&](int i) { return m.v[i] ? a.v[i] : b.v[i]; }); }
+inline vf select(vm m, vf a, vf b) {
+    return each([&](int i) { return m.v[i] ? a.v[i] : b.v[i]; });
+}
 /// x·2^n for a whole n in −252 … 254, in two steps so that results below the normal range are reached.
 inline vf scale2(vf x, vf n) {
     return each([&](int i) {

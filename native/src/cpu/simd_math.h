@@ -1,5 +1,6 @@
 // exp and the activations over the vector type. Included inside an unnamed namespace, after a simd_*.h.
-// Polynomials: fitted here by iterated weighted least squares to the named function on the named interval; errors are of the fit, before rounding.
+// Polynomials: fitted here by iterated weighted least squares to the named function on the named interval; errors are of the fit,
+// before rounding.
 
 /// e^x within 1.5 units in the last place; 0 below −104, infinite above 88.73; NaN stays.
 inline vf exp(vf x) {

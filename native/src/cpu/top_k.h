@@ -1,4 +1,5 @@
-// The k largest of a stream of values, falling; NaN before everything, of equal values the smaller index first (values come in rising order of index).
+// The k largest of a stream of values, falling; NaN before everything, of equal values the smaller index first (values come in
+// rising order of index).
 #pragma once
 
 #include <cmath>
