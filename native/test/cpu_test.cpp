@@ -1,0 +1,301 @@
+// The CPU backend's surroundings: threads, limits of the machine, memory, weights, choice of instructions. Operations are
+// ops_golden.cpp's. Prints a line per case and "N passed, N failed" last; it ends while threads of the pool sleep, which must not
+// disturb the exit.
+#include <atomic>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <mutex>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "../src/counters.h"
+#include "../src/cpu/backend.h"
+#include "../src/cpu/limits.h"
+#include "../src/cpu/memory.h"
+#include "../src/cpu/packed_weight.h"
+#include "../src/cpu/pool.h"
+#include "runner.h"
+
+namespace warpsight::test {
+
+static int passed = 0, failed = 0;
+
+static void check(const std::string& name, const std::function<void()>& act) {
+    try {
+        act();
+        ++passed;
+        std::printf("ok    %s\n", name.c_str());
+    } catch (const std::exception& error) {
+        ++failed;
+        std::printf("FAIL  %s: %s\n", name.c_str(), error.what());
+    }
+}
+
+static void expect(bool holds, const std::string& otherwise) {
+    if (!holds) throw std::runtime_error(otherwise);
+}
+
+/// `act` must throw an Error of this code and exactly this message.
+static void expect_error(const std::string& code, const std::string& message, const std::function<void()>& act) {
+    try {
+        act();
+    } catch (const Error& error) {
+        expect(error.code() == code && error.what() == message, std::string("threw ") + error.code() + ": " + error.what());
+        return;
+    }
+    throw std::runtime_error("nothing was thrown");
+}
+
+static void set_environment(const char* name, const char* value) {
+#if defined(_WIN32)
+    _putenv_s(name, value);
+#else
+    setenv(name, value, 1);
+#endif
+}
+
+static void instruction_cases() {
+    const char* before = std::getenv("WARPSIGHT_ISA");
+    const std::string kept = before ? before : "";
+    check("WARPSIGHT_ISA of unknown instructions is refused, and what there is is named", [] {
+        std::string names;
+        for (const std::string& isa : cpu_isas()) names += (names.empty() ? "" : ", ") + isa;
+        set_environment("WARPSIGHT_ISA", "abacus");
+        expect_error("ERR_CONFIG", "WARPSIGHT_ISA is \"abacus\": this machine and build have " + names,
+                     [] { make_cpu_backend(); });
+    });
+    set_environment("WARPSIGHT_ISA", kept.c_str());
+    check("plain C++ is always there", [] { expect(cpu_isas().back() == "generic", "the last is " + cpu_isas().back()); });
+    check("the description names instructions and threads", [&] {
+        set_cpu_threads(1);
+        std::string isa = kept.empty() ? cpu_isas().front() : kept;
+        expect(make_cpu_backend()->description == isa + ", 1 thread", make_cpu_backend()->description);
+    });
+}
+
+static void thread_cases() {
+    check("every item is done once, at any number of threads", [] {
+        for (int threads : {1, 2, 3, 7, 2, 5, 1, 16, 4}) {
+            set_cpu_threads(threads);
+            expect(cpu_threads() == threads, "cpu_threads() is " + std::to_string(cpu_threads()));
+            for (int64_t count : {0, 1, 2, 5, 64, 1000})
+                for (int round = 0; round < 20; ++round) {
+                    std::vector<std::atomic<int>> done(static_cast<size_t>(count));
+                    cpu::parallel_for(count, [&](int64_t i) { done[size_t(i)].fetch_add(1); });
+                    for (auto& times : done) expect(times == 1, "an item was done " + std::to_string(times) + " times");
+                }
+        }
+    });
+    check("several threads work", [] {
+        set_cpu_threads(3);
+        std::mutex lock;
+        std::vector<std::thread::id> ids;
+        auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+        while (ids.size() < 3 && std::chrono::steady_clock::now() < end)
+            cpu::parallel_for(3, [&](int64_t) {
+                std::this_thread::sleep_for(std::chrono::milliseconds(2));
+                std::lock_guard guard(lock);
+                if (std::find(ids.begin(), ids.end(), std::this_thread::get_id()) == ids.end())
+                    ids.push_back(std::this_thread::get_id());
+            });
+        expect(ids.size() == 3, std::to_string(ids.size()) + " threads took part");
+    });
+    check("workers that fell asleep wake up", [] {
+        set_cpu_threads(4);
+        for (int round = 0; round < 50; ++round) {
+            std::this_thread::sleep_for(std::chrono::microseconds(200));
+            std::atomic<int64_t> sum{0};
+            cpu::parallel_for(100, [&](int64_t i) { sum += i; });
+            expect(sum == 4950, "the items add up to " + std::to_string(sum));
+        }
+    });
+    check("calls from several threads take turns", [] {
+        set_cpu_threads(3);
+        std::atomic<int64_t> sum{0};
+        std::vector<std::thread> callers;
+        for (int t = 0; t < 4; ++t)
+            callers.emplace_back([&] {
+                for (int round = 0; round < 100; ++round) cpu::parallel_for(10, [&](int64_t i) { sum += i; });
+            });
+        for (std::thread& caller : callers) caller.join();
+        expect(sum == 4 * 100 * 45, "the items add up to " + std::to_string(sum));
+    });
+    check("what a body throws reaches the caller, and the pool goes on", [] {
+        set_cpu_threads(4);
+        for (int round = 0; round < 20; ++round) {
+            bool thrown = false;
+            try {
+                cpu::parallel_for(64, [&](int64_t i) {
+                    if (i == 40) throw Error("ERR_OUT_OF_MEMORY", "item 40");
+                });
+            } catch (const Error& error) {
+                thrown = std::string(error.what()) == "item 40";
+            }
+            expect(thrown, "the exception was lost");
+            std::atomic<int> count{0};
+            cpu::parallel_for(64, [&](int64_t) { ++count; });
+            expect(count == 64, "after it " + std::to_string(count) + " items were done");
+        }
+    });
+    for (int count : {0, -3, 257})
+        check("set_cpu_threads(" + std::to_string(count) + ") is refused", [&] {
+            expect_error("ERR_CONFIG", "threads must be a whole number from 1 to 256, got " + std::to_string(count),
+                         [&] { set_cpu_threads(count); });
+        });
+}
+
+static void limit_cases() {
+    const char* before = std::getenv("WARPSIGHT_THREADS");
+    const std::string kept = before ? before : "";
+    check("WARPSIGHT_THREADS says how many", [] {
+        set_environment("WARPSIGHT_THREADS", "3");
+        expect(cpu::default_threads() == 3, std::to_string(cpu::default_threads()));
+    });
+    for (std::string text : {"0", "257", "x", "2.5", "-1", "4 "})
+        check("WARPSIGHT_THREADS=" + text + " is refused", [&] {
+            set_environment("WARPSIGHT_THREADS", text.c_str());
+            expect_error("ERR_CONFIG", "WARPSIGHT_THREADS must be a whole number from 1 to 256, got \"" + text + "\"",
+                         [] { cpu::default_threads(); });
+        });
+    set_environment("WARPSIGHT_THREADS", "");
+    check("without it there is at least one thread, and no more than processors", [] {
+        int count = cpu::default_threads();
+        expect(count >= 1 && count <= int(std::max(1u, std::thread::hardware_concurrency())), std::to_string(count));
+    });
+    set_environment("WARPSIGHT_THREADS", kept.c_str());
+    check("quotas of control groups are read", [] {
+        expect(cpu::quota_v2("150000 100000") == 1.5, "150000 100000");
+        expect(cpu::quota_v2("max 100000") == 0, "max 100000");
+        expect(cpu::quota_v2("-1 100000") == 0, "-1 100000");
+        expect(cpu::quota_v2("") == 0, "an empty file");
+        expect(cpu::quota_v2("100000 0") == 0, "100000 0");
+    });
+    check("the machine has memory", [] {
+        cpu::MachineMemory memory = cpu::machine_memory();
+        expect(memory.total > 0 && memory.available <= memory.total,
+               std::to_string(memory.available) + " of " + std::to_string(memory.total));
+    });
+}
+
+static void memory_cases() {
+    check("memory is aligned to 64 bytes at every size, and all of it can be written", [] {
+        for (size_t bytes : {0, 1, 63, 64, 65, 80, 81, 127, 129, 1000, 4096, 100000, 5000000, 20000000}) {
+            char* memory = static_cast<char*>(cpu::pool_allocate(bytes));
+            expect(reinterpret_cast<uintptr_t>(memory) % 64 == 0, std::to_string(bytes) + " bytes are not aligned");
+            for (size_t i = 0; i < bytes; ++i) memory[i] = char(i);
+            cpu::pool_release(memory, bytes);
+        }
+    });
+#if !defined(__SANITIZE_ADDRESS__)
+    check("a warm pool takes nothing from the system", [] {
+        const std::vector<size_t> sizes = {1, 100, 1000, 70000, 1 << 20, 3 << 20};
+        auto round = [&] {
+            std::vector<void*> blocks;
+            for (size_t bytes : sizes) blocks.push_back(cpu::pool_allocate(bytes));
+            for (size_t i = 0; i < sizes.size(); ++i) cpu::pool_release(blocks[i], sizes[i]);
+        };
+        round();
+        uint64_t taken = counters().device_allocations;
+        for (int i = 0; i < 100; ++i) round();
+        expect(counters().device_allocations == taken, "blocks were taken from the system");
+    });
+#endif
+    check("bytes in use come back to where they were", [] {
+        uint64_t begun = cpu::pool_bytes();
+        void* memory = cpu::pool_allocate(12345);
+        expect(cpu::pool_bytes() == begun + 12345, "12345 bytes are not counted");
+        cpu::pool_release(memory, 12345);
+        expect(cpu::pool_bytes() == begun, "they are not given back");
+    });
+    for (size_t bytes : {size_t(1) << 50, SIZE_MAX, SIZE_MAX - 63})
+        check(std::to_string(bytes) + " bytes are refused", [&] {
+            try {
+                cpu::pool_allocate(bytes);
+            } catch (const Error& error) {
+                expect(std::string(error.code()) == "ERR_OUT_OF_MEMORY", error.code());
+                return;
+            }
+            throw std::runtime_error("an absurd size was granted");
+        });
+}
+
+/// Rows of known numbers; remembers the largest read.
+class CountingSource : public RowSource {
+public:
+    explicit CountingSource(int64_t columns) : columns_(columns) {}
+    void read_rows(int64_t row, int64_t count, void* destination) override {
+        largest = std::max(largest, count * columns_ * 4);
+        float* to = static_cast<float*>(destination);
+        for (int64_t i = 0; i < count * columns_; ++i) to[i] = float((row * columns_ + i) % 1009);
+    }
+    int64_t largest = 0;
+
+private:
+    int64_t columns_;
+};
+
+static void weight_cases() {
+    check("weights are read in chunks, whatever their layout, and their bytes are counted", [] {
+        for (WeightLayout layout : {WeightLayout::matrix, WeightLayout::vector, WeightLayout::table}) {
+            uint64_t begun = cpu::weight_bytes();
+            CountingSource source(700);
+            auto weight = cpu::make_weight(layout, DType::float32, 900, 700, source);
+            expect(source.largest <= 256 << 10, std::to_string(source.largest) + " bytes were read at once");
+            expect(cpu::weight_bytes() == begun + weight->bytes, "the bytes are not counted");
+            expect(weight->bytes < size_t(900 + 32) * 700 * 4 + 64, std::to_string(weight->bytes) + " bytes");
+            weight.reset();
+            expect(cpu::weight_bytes() == begun, "the bytes are not given back");
+        }
+    });
+    check("loader threads make the same weights at once", [] {
+        CountingSource source(333);
+        auto want = std::dynamic_pointer_cast<const cpu::CpuWeight>(
+            cpu::make_weight(WeightLayout::matrix, DType::float32, 500, 333, source));
+        std::atomic<int> different{0};
+        std::vector<std::thread> loaders;
+        for (int t = 0; t < 4; ++t)
+            loaders.emplace_back([&] {
+                CountingSource own(333);
+                auto got = std::dynamic_pointer_cast<const cpu::CpuWeight>(
+                    cpu::make_weight(WeightLayout::matrix, DType::float32, 500, 333, own));
+                different += got->bytes != want->bytes || std::memcmp(got->data, want->data, got->bytes) != 0;
+            });
+        for (std::thread& loader : loaders) loader.join();
+        expect(different == 0, std::to_string(different) + " differ");
+    });
+    check("a weight of integers is refused", [] {
+        CountingSource source(2);
+        expect_error("ERR_DTYPE", "a weight is float32, float16 or bfloat16, got int32",
+                     [&] { cpu::make_weight(WeightLayout::matrix, DType::int32, 2, 2, source); });
+    });
+    check("a weight larger than the machine is refused", [] {
+        CountingSource source(1);
+        for (int64_t rows : {int64_t(1) << 46, INT64_MAX - 40, INT64_MAX}) try {
+                cpu::make_weight(WeightLayout::matrix, DType::float32, rows, 7, source);
+                throw std::runtime_error("it was made");
+            } catch (const Error& error) {
+                expect(std::string(error.code()) == "ERR_OUT_OF_MEMORY", error.code());
+            }
+    });
+    check("16-bit activations are refused with the operation's name", [] {
+        StepSpec spec{.op = Softmax{}};
+        spec.inputs = {Operand{.present = true, .dtype = DType::float16, .shape = {2, 3}}};
+        spec.outputs = spec.inputs;
+        expect_error("ERR_DTYPE", "softmax: the cpu computes in float32, got float16", [&] { make_cpu_backend()->plan(spec); });
+    });
+}
+
+}  // namespace warpsight::test
+
+int main() {
+    using namespace warpsight::test;
+    for (auto cases : {instruction_cases, thread_cases, limit_cases, memory_cases, weight_cases}) cases();
+    warpsight::set_cpu_threads(4);
+    warpsight::cpu::parallel_for(100, [](int64_t) {});
+    std::printf("%d passed, %d failed\n", passed, failed);
+    return failed ? 1 : 0;
+}
