@@ -512,11 +512,25 @@ void resize_column(const uint8_t* rows, int64_t stride, const int32_t* weights, 
     }
 }
 
+void resize_pixel(const uint8_t* rows, int64_t stride, const int32_t* weights, int taps, uint8_t* y, int64_t y_stride) {
+    vi sums[2] = {set1_int(1 << 21), set1_int(0)};
+    int t = 0;
+    for (; t + 2 <= taps; t += 2)
+        for (int i = 0; i < 2; ++i)
+            sums[i] = multiply_add(load_pixels(rows + (t + i) * 3, stride), set1_int(weights[t + i]), sums[i]);
+    if (t < taps) sums[1] = multiply_add(load_pixels(rows + t * 3, stride), set1_int(weights[t]), sums[1]);
+    uint8_t pixels[W];
+    store_clipped(pixels, multiply_add(set1_int(1), sums[0], sums[1]));
+    for (int row = 0; row < W / 4; ++row)
+        for (int c = 0; c < 3; ++c) y[row * y_stride + c] = pixels[row * 4 + c];
+}
+
 constexpr Kernels kKernels = {
     .isa = kIsa,
     .mr = MR,
     .nr = NR,
     .max_blocks = kMaxBlocks,
+    .pixel_rows = W / 4,
     .gemm_tile = gemm_tile,
     .dot_tile = dot_tile,
     .scaled_dots = scaled_dots,
@@ -533,4 +547,5 @@ constexpr Kernels kKernels = {
     .exp_sum = exp_sum,
     .widen = widen_row,
     .resize_column = resize_column,
+    .resize_pixel = resize_pixel,
 };

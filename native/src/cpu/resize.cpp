@@ -47,6 +47,15 @@ Taps taps_of(const TensorView& table, int64_t at, int64_t stride, int64_t index,
     return {first, count, t + 2};
 }
 
+/// One pixel of one row, without reading behind it.
+void resize_pixel(const uint8_t* from, const Taps& taps, uint8_t* to) {
+    for (int c = 0; c < 3; ++c) {
+        uint32_t sum = 1 << 21;
+        for (int64_t t = 0; t < taps.count; ++t) sum += uint32_t(taps.weights[t]) * from[t * 3 + c];
+        to[c] = uint8_t(std::clamp(int32_t(sum) >> 22, 0, 255));
+    }
+}
+
 Error misplaced(const char* name, int64_t index) {
     return Error("ERR_SHAPE",
                  std::string(name) + ": picture " + std::to_string(index) + " leaves the memory that its table names");
@@ -56,35 +65,43 @@ Error misplaced(const char* name, int64_t index) {
 
 std::unique_ptr<Step> plan(const ResizeHorizontal& op, const StepSpec& spec) {
     const int64_t out_width = op.width;
-    return make_step(
-        "resize_horizontal", spec, 2.0 * double(input(spec, 0).shape.elements()), 0, [out_width](const StepArguments& a) {
-            const TensorView &pixels = a.inputs[0], &images = a.inputs[1], &table = a.inputs[2], &scratch = a.outputs[0];
-            const int64_t n = images.shape[0];
-            int64_t most_rows = 0;
-            for (int64_t i = 0; i < n; ++i) {
-                Picture p(images.as<int32_t>() + i * 12);
-                if (!p.inside(pixels.shape.elements(), scratch.shape.elements(), out_width))
-                    throw misplaced("resizeHorizontal", i);
-                most_rows = std::max(most_rows, p.rows);
-            }
-            constexpr int64_t kRows = 8;
-            const int64_t runs = ceil_div(most_rows, kRows);
-            parallel_for(n * runs, [&](int64_t item) {
-                const Picture p(images.as<int32_t>() + item / runs * 12);
-                const int64_t first = item % runs * kRows, last = std::min(p.rows, first + kRows);
-                for (int64_t x = 0; first < last && x < out_width; ++x) {
-                    const Taps taps = taps_of(table, p.x_table, p.x_stride, x, 0, p.width);
-                    for (int64_t row = first; row < last; ++row) {
-                        const uint8_t* from = pixels.as<uint8_t>() + p.source + ((p.first_row + row) * p.width + taps.first) * 3;
-                        uint32_t sum[3] = {1 << 21, 1 << 21, 1 << 21};
-                        for (int64_t t = 0; t < taps.count; ++t)
-                            for (int c = 0; c < 3; ++c) sum[c] += uint32_t(taps.weights[t]) * from[t * 3 + c];
-                        uint8_t* to = scratch.as<uint8_t>() + p.scratch + (row * out_width + x) * 3;
-                        for (int c = 0; c < 3; ++c) to[c] = uint8_t(std::clamp(int32_t(sum[c]) >> 22, 0, 255));
-                    }
-                }
-            });
-        });
+    return make_step("resize_horizontal_" + std::string(kernels().isa), spec, 2.0 * double(input(spec, 0).shape.elements()), 0,
+                     [out_width](const StepArguments& a) {
+                         const TensorView &pixels = a.inputs[0], &images = a.inputs[1], &table = a.inputs[2],
+                                          &scratch = a.outputs[0];
+                         const int64_t n = images.shape[0];
+                         int64_t most_rows = 0;
+                         for (int64_t i = 0; i < n; ++i) {
+                             Picture p(images.as<int32_t>() + i * 12);
+                             if (!p.inside(pixels.shape.elements(), scratch.shape.elements(), out_width))
+                                 throw misplaced("resizeHorizontal", i);
+                             most_rows = std::max(most_rows, p.rows);
+                         }
+                         constexpr int64_t kRows = 8;
+                         const int64_t runs = ceil_div(most_rows, kRows);
+                         parallel_for(n * runs, [&](int64_t item) {
+                             const Kernels& kernel = kernels();
+                             const Picture p(images.as<int32_t>() + item / runs * 12);
+                             const int64_t first = item % runs * kRows, last = std::min(p.rows, first + kRows);
+                             for (int64_t x = 0; first < last && x < out_width; ++x) {
+                                 const Taps taps = taps_of(table, p.x_table, p.x_stride, x, 0, p.width);
+                                 for (int64_t row = first; row < last;) {
+                                     const int64_t at = p.source + ((p.first_row + row) * p.width + taps.first) * 3;
+                                     const uint8_t* from = pixels.as<uint8_t>() + at;
+                                     uint8_t* to = scratch.as<uint8_t>() + p.scratch + (row * out_width + x) * 3;
+                                     // where the last of several rows ends: one byte behind it is read
+                                     const int64_t end = at + (kernel.pixel_rows - 1) * p.width * 3 + taps.count * 3;
+                                     if (row + kernel.pixel_rows <= last && end < pixels.shape.elements()) {
+                                         kernel.resize_pixel(from, p.width * 3, taps.weights, int(taps.count), to, out_width * 3);
+                                         row += kernel.pixel_rows;
+                                     } else {
+                                         resize_pixel(from, taps, to);
+                                         ++row;
+                                     }
+                                 }
+                             }
+                         });
+                     });
 }
 
 std::unique_ptr<Step> plan(const ResizeVertical& op, const StepSpec& spec) {

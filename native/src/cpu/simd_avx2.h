@@ -51,6 +51,13 @@ struct vi {
 };
 inline vi set1_int(int32_t x) { return {_mm256_set1_epi32(x)}; }
 inline vi load_bytes(const uint8_t* p) { return {_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)))}; }
+/// Pixels of three bytes, one from each of W / 4 rows, in four lanes each; the fourth is the byte behind the pixel.
+inline vi load_pixels(const uint8_t* p, int64_t stride) {
+    int32_t first, second;
+    memcpy(&first, p, 4);
+    memcpy(&second, p + stride, 4);
+    return {_mm256_cvtepu8_epi32(_mm_setr_epi32(first, second, 0, 0))};
+}
 inline vi multiply_add(vi a, vi b, vi c) { return {_mm256_add_epi32(_mm256_mullo_epi32(a.v, b.v), c.v)}; }
 /// clip(x >> 22) to 0 … 255.
 inline void store_clipped(uint8_t* p, vi x) {

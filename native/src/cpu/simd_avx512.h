@@ -44,6 +44,15 @@ struct vi {
 };
 inline vi set1_int(int32_t x) { return {_mm512_set1_epi32(x)}; }
 inline vi load_bytes(const uint8_t* p) { return {_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))}; }
+/// Pixels of three bytes, one from each of W / 4 rows, in four lanes each; the fourth is the byte behind the pixel.
+inline vi load_pixels(const uint8_t* p, int64_t stride) {
+    auto pixel = [&](int row) {
+        int32_t four;
+        memcpy(&four, p + row * stride, 4);
+        return four;
+    };
+    return {_mm512_cvtepu8_epi32(_mm_setr_epi32(pixel(0), pixel(1), pixel(2), pixel(3)))};
+}
 inline vi multiply_add(vi a, vi b, vi c) { return {_mm512_add_epi32(_mm512_mullo_epi32(a.v, b.v), c.v)}; }
 /// clip(x >> 22) to 0 … 255.
 inline void store_clipped(uint8_t* p, vi x) {

@@ -118,6 +118,8 @@ inline vi load_bytes(const uint8_t* p) {
     for (int i = 0; i < W; ++i) out.v[i] = p[i];
     return out;
 }
+/// A pixel of three bytes; the fourth lane is the byte behind it.
+inline vi load_pixels(const uint8_t* p, int64_t) { return load_bytes(p); }
 inline vi multiply_add(vi a, vi b, vi c) {
     vi out;
     for (int i = 0; i < W; ++i) out.v[i] = a.v[i] * b.v[i] + c.v[i];

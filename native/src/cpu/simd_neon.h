@@ -59,6 +59,8 @@ inline vi load_bytes(const uint8_t* p) {
     memcpy(&four, p, 4);
     return {vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(vmovl_u8(vcreate_u8(four)))))};
 }
+/// A pixel of three bytes; the fourth lane is the byte behind it.
+inline vi load_pixels(const uint8_t* p, int64_t) { return load_bytes(p); }
 inline vi multiply_add(vi a, vi b, vi c) { return {vmlaq_s32(c.v, a.v, b.v)}; }
 /// clip(x >> 22) to 0 … 255.
 inline void store_clipped(uint8_t* p, vi x) {
