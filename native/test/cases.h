@@ -325,7 +325,8 @@ inline Case sample_case(DType storage, const SampleDistribution& s, Value logits
 }
 
 inline Case cast_case(DType from, DType to, std::vector<float> values) {
-    Value x = float32({int64_t(values.size())}, std::move(values)), y = x;
+    const int64_t count = int64_t(values.size());
+    Value x = float32({count}, std::move(values)), y = x;
     x.dtype = from;
     y.dtype = to;
     y.floats.assign(x.floats.size(), 0.f);

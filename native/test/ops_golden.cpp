@@ -345,9 +345,14 @@ static void norm_cases(Suite& s) {
         }
     for (auto& [R, D] : {std::array<int64_t, 2>{0, 8}, {1, 1}, {1, 768}, {7, 509}, {8, 512}, {9, 512}, {4096, 24}})
         s.check("l2Normalize/random-" + shape_name({R, D}), unit_case(s.storage, activation({R, D}, random.normals(R * D))));
-    std::vector<float> tiny = random.normals(64, 1e-30f), nan = random.normals(64);
+    // squares that are below float32, or too near to its end to be exact, or above it
+    for (float scale : {1e-30f, 1e-21f, 1e-19f, 1e25f}) {
+        if (s.storage == DType::float16) continue;
+        s.check("l2Normalize/scale-" + std::to_string(int(std::log10(scale))),
+                unit_case(s.storage, activation({2, 32}, random.normals(64, scale))));
+    }
+    std::vector<float> nan = random.normals(64);
     nan[3] = NAN;
-    if (s.storage != DType::float16) s.check("l2Normalize/tiny", unit_case(s.storage, activation({2, 32}, tiny)));
     s.check("l2Normalize/nan", [&] {
         std::vector<Value> out = {activation({2, 32})};
         s.runner.run(L2Normalize{}, {activation({2, 32}, nan)}, out);

@@ -147,6 +147,7 @@ public:
 
 private:
     static constexpr size_t kGuard = 256;
+    static constexpr uint8_t kNothing = 0xff, kNumbers = 0x3f;
 
     struct Block {
         void* memory = nullptr;
@@ -177,9 +178,11 @@ private:
 
     Block allocate(size_t bytes) { return {backend_->allocate(bytes + kGuard, *stream_), bytes}; }
 
-    void fill(const Block& block) {
-        std::vector<uint8_t> ones(block.bytes + kGuard, 0xff);  // NaN in every float type
-        stream_->upload(block.memory, ones.data(), ones.size());
+    /// Outputs and workspaces are filled with kNothing, NaN in every float type; inputs are followed by ordinary numbers, so that
+    /// a read past their end does not look like one that was refused.
+    void fill(const Block& block, uint8_t with = kNothing) {
+        std::vector<uint8_t> bytes(block.bytes + kGuard, with);
+        stream_->upload(block.memory, bytes.data(), bytes.size());
     }
 
     TensorView place(const Value& value, std::vector<Block>& blocks) {
@@ -195,7 +198,7 @@ private:
         if (bytes.size() != size_t(value.shape.elements()) * size_of(dtype))
             throw std::runtime_error("a value of the wrong length for " + value.shape.text());
         blocks.push_back(allocate(bytes.size()));
-        fill(blocks.back());
+        fill(blocks.back(), kNumbers);
         if (!bytes.empty()) stream_->upload(blocks.back().memory, bytes.data(), bytes.size());
         return {blocks.back().memory, dtype, value.shape};
     }
@@ -212,7 +215,7 @@ private:
         stream_->download(bytes.data(), block.memory, bytes.size());
         stream_->synchronize();
         for (size_t i = block.bytes; i < bytes.size(); ++i)
-            if (bytes[i] != 0xff)
+            if (bytes[i] != kNothing)
                 throw std::runtime_error(std::string(what) + ": written " + std::to_string(i - block.bytes) +
                                          " bytes past its end");
         bytes.resize(block.bytes);

@@ -89,8 +89,8 @@ struct Kernels {
     void (*widen)(const void* stored, DType dtype, float* y, int64_t count);
     /// y[x] = clip8((2^21 + Σ_t weights[t]·rows[t·stride + x]) >> 22) for x < count.
     void (*resize_column)(const uint8_t* rows, int64_t stride, const int32_t* weights, int taps, uint8_t* y, int64_t count);
-    /// The same along rows, for one pixel of three bytes in each of `pixel_rows` rows: y[row·y_stride + c] from rows[row·stride + 3·t + c].
-    /// Reads one byte behind the last pixel.
+    /// The same along rows, for one pixel of three bytes in each of `pixel_rows` rows: y[row·y_stride + c] from rows[row·stride +
+    /// 3·t + c]. Reads one byte behind the last pixel.
     void (*resize_pixel)(const uint8_t* rows, int64_t stride, const int32_t* weights, int taps, uint8_t* y, int64_t y_stride);
 };
 
