@@ -3,6 +3,7 @@
 
 #if defined(__x86_64__) || defined(_M_X64)
 #include <immintrin.h>
+#include <math.h>
 #include <string.h>
 #define WARPSIGHT_ROWS_6
 namespace warpsight::cpu {

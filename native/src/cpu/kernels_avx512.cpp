@@ -7,6 +7,7 @@
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #endif
 #include <immintrin.h>
+#include <math.h>
 #include <string.h>
 #define WARPSIGHT_ROWS_14
 namespace warpsight::cpu {

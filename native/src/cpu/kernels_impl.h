@@ -234,8 +234,8 @@ int64_t attend_scratch(int64_t keys, int head_dim) { return AttendScratch(keys, 
 /// gives their sum.
 inline float exponentials(float* row, int64_t step, int64_t count) {
     int64_t groups = ceil_div(count, kGroup);
-    for (int64_t j = count; j < groups * kGroup; ++j) row[(groups - 1) * step + j % kGroup] = -__builtin_inff();
-    vf largest = set1(-__builtin_inff());
+    for (int64_t j = count; j < groups * kGroup; ++j) row[(groups - 1) * step + j % kGroup] = -INFINITY;
+    vf largest = set1(-INFINITY);
     for (int64_t g = 0; g < groups; ++g)
         for (int i = 0; i < kGroup; i += W) largest = max(largest, load(row + g * step + i));
     vf top = set1(max_lanes(largest)), sum = zero();
@@ -313,7 +313,7 @@ void attend(const Attend& a, const Segment& s, int kv_head, int64_t first, int64
                 int64_t count = visible(q0 + r), seen = count;
                 if (a.mask) {
                     for (int64_t key = 0; key < count; ++key)
-                        if (a.mask[row_of(key)] == 0) row[key / kGroup * step + key % kGroup] = -__builtin_inff(), --seen;
+                        if (a.mask[row_of(key)] == 0) row[key / kGroup * step + key % kGroup] = -INFINITY, --seen;
                 }
                 inverse[r] = seen > 0 ? 1.f / exponentials(row, step, count) : 0.f;
                 if (seen == 0)
@@ -436,8 +436,8 @@ void l2_normalize(const float* x, float* y, int64_t rows, int64_t D) {
 }
 
 void exp_sum(const float* x, int64_t count, float* largest, float* sum) {
-    vf high = set1(-__builtin_inff());
-    float top = -__builtin_inff();
+    vf high = set1(-INFINITY);
+    float top = -INFINITY;
     along(count, [&](int64_t d, int n) {
         if (n == W) high = max(high, load(x + d));
         for (int i = 0; n < W && i < n; ++i) top = x[d + i] > top ? x[d + i] : top;

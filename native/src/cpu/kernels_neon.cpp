@@ -3,6 +3,7 @@
 
 #if defined(__aarch64__) || defined(_M_ARM64)
 #include <arm_neon.h>
+#include <math.h>
 #include <string.h>
 #define WARPSIGHT_ROWS_6
 namespace warpsight::cpu {
