@@ -70,6 +70,7 @@ export class Tensor<D extends DType = DType> {
   static from(data: Float32Array | readonly number[], shape: Shape, options?: TensorOptions): Tensor<'float32'>;
   static from(data: Int32Array, shape: Shape, options?: TensorOptions): Tensor<'int32'>;
   static from(data: Uint8Array, shape: Shape, options?: TensorOptions): Tensor<'uint8'>;
+  static from(data: TypedArray, shape: Shape, options?: TensorOptions): Tensor;
   static from(data: TypedArray | readonly number[], shape: Shape, options: TensorOptions = {}): Tensor {
     const { device = 'cpu' } = options;
     checkShape(shape);

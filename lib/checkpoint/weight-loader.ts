@@ -1,16 +1,10 @@
 import type { Float } from '../dtype';
 import { abortError, WarpsightError } from '../errors';
-import { type NativeCheckpoint, native, type StoredTensor, type WeightLayout, type WeightRequest } from '../native';
+import { native, type WeightLayout, type WeightRequest } from '../native';
 import { flagOf } from '../program';
 import { elements, type Shape } from '../shape';
 import { Weight } from '../weight';
-
-/** Opened files and the tensors in them, by the names that models use. */
-export interface CheckpointFiles {
-  readonly handle: NativeCheckpoint;
-  /** Index into the addon's list of tensors, with what is stored there. */
-  readonly tensors: ReadonlyMap<string, { readonly index: number; readonly stored: StoredTensor; readonly fileName: string }>;
-}
+import type { Checkpoint } from './folder';
 
 /** Rows of a stored tensor; all of them by default. */
 export interface RowRange {
@@ -39,51 +33,38 @@ interface Requested {
 
 /**
  * Collects the weights that a model is built from, and loads them in one go: the model is assembled first, with weights that are filled when
- * {@link WeightLoader.load} has read them from the files straight into the device's layout.
+ * {@link WeightLoader.load} has read them from the files straight into the device's layout. That every tensor is there in the shape that the config
+ * says has been checked before.
  */
 export class WeightLoader {
   readonly #requests: Requested[] = [];
 
   constructor(
-    readonly files: CheckpointFiles,
+    readonly checkpoint: Pick<Checkpoint, 'handle' | 'tensors'>,
     readonly device: string,
     /** Dtype of the activations. */
     readonly compute: Float,
   ) {}
 
-  has(name: string): boolean {
-    return this.files.tensors.has(name);
+  /** A matrix [Σ rows, columns] of one or more stored tensors, one below the other; a stored [D, C, p, p] counts as [D, C·p·p]. */
+  matrix(parts: readonly Part[], shape: readonly [rows: number, columns: number]): Weight<'matrix'> {
+    return this.#request('matrix', parts, shape);
   }
 
-  /**
-   * A matrix [Σ rows, columns] of one or more stored tensors, one below the other; a stored [D, C, p, p] counts as [D, C·p·p].
-   *
-   * @throws {WarpsightError} ERR_CHECKPOINT if a tensor is missing or has another shape than `shapes` says
-   */
-  matrix(parts: readonly Part[], shape: readonly [rows: number, columns: number], stored?: Shape): Weight<'matrix'> {
-    return this.#request('matrix', parts, shape, (rows) => stored ?? [rows, shape[1]]);
-  }
-
-  /** Float32 numbers of one or more stored tensors, one behind the other; `stored` is the shape of a single one in the file. */
-  vector(parts: readonly Part[], length: number, stored?: Shape): Weight<'vector'> {
-    return this.#request('vector', parts, [length], (rows) => stored ?? [rows]);
+  /** Float32 numbers of one or more stored tensors, one behind the other. */
+  vector(parts: readonly Part[], length: number): Weight<'vector'> {
+    return this.#request('vector', parts, [length]);
   }
 
   /** A table whose rows are gathered. */
-  table(name: string, shape: readonly [rows: number, columns: number], stored: Shape = shape): Weight<'table'> {
-    return this.#request('table', [name], shape, () => stored);
+  table(name: string, shape: readonly [rows: number, columns: number]): Weight<'table'> {
+    return this.#request('table', [name], shape);
   }
 
   /** One stored number, read at once: a logit scale. */
   async scalar(name: string): Promise<number> {
-    const { index, stored, fileName } = this.#find(name);
-    if (elements(stored.shape) !== 1) {
-      throw new WarpsightError(
-        'ERR_CHECKPOINT',
-        `checkpoint "${fileName}": "${name}" is [${stored.shape.join(', ')}], one number is needed`,
-      );
-    }
-    const [number] = await native.readStored(this.files.handle, index);
+    const { index } = this.#find(name);
+    const [number] = await native.readStored(this.checkpoint.handle, index);
     return number!;
   }
 
@@ -97,7 +78,7 @@ export class WeightLoader {
       if (signal?.aborted) throw abortError(signal);
       const handles = await native.loadWeights(
         this.device,
-        this.files.handle,
+        this.checkpoint.handle,
         group.map(({ request }) => request),
         flag,
       );
@@ -114,12 +95,7 @@ export class WeightLoader {
     return this.#requests.map(({ weight }) => weight);
   }
 
-  #request<L extends WeightLayout>(
-    layout: L,
-    parts: readonly Part[],
-    shape: Shape,
-    storedShape: (rows: number) => Shape,
-  ): Weight<L> {
+  #request<L extends WeightLayout>(layout: L, parts: readonly Part[], shape: Shape): Weight<L> {
     const columns = layout === 'vector' ? 1 : shape[1]!;
     let bytes = 0;
     let lastFile = '';
@@ -128,8 +104,6 @@ export class WeightLoader {
       const { index, stored, fileName } = this.#find(name);
       const all = elements(stored.shape) / columns;
       const { first, count } = typeof part === 'string' ? { first: 0, count: all } : part;
-      if (typeof part === 'string')
-        this.#check(name, fileName, stored, parts.length === 1 ? storedShape(shape[0]!) : storedShape(shape[0]! / parts.length));
       bytes += count * columns * (stored.dtype === 'F32' ? 4 : 2);
       lastFile = fileName;
       return { tensor: index, firstRow: first, rows: count };
@@ -140,17 +114,9 @@ export class WeightLoader {
   }
 
   #find(name: string) {
-    const found = this.files.tensors.get(name);
+    const found = this.checkpoint.tensors.get(name);
     if (!found) throw new WarpsightError('ERR_CHECKPOINT', `the checkpoint has no tensor "${name}"`);
     return found;
-  }
-
-  #check(name: string, fileName: string, stored: StoredTensor, expected: Shape): void {
-    if (stored.shape.length === expected.length && stored.shape.every((size, i) => size === expected[i])) return;
-    throw new WarpsightError(
-      'ERR_CHECKPOINT',
-      `checkpoint "${fileName}": "${name}" is [${stored.shape.join(', ')}], the config says [${expected.join(', ')}]`,
-    );
   }
 }
 

@@ -1,19 +1,120 @@
-import type { WeightLoader } from '../checkpoint/weight-loader';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { openCheckpoint } from '../checkpoint/folder';
+import { resolveCheckpoint } from '../checkpoint/hub';
+import { WeightLoader } from '../checkpoint/weight-loader';
 import type { Float } from '../dtype';
+import { abortError, WarpsightError } from '../errors';
+import { native, packageRoot } from '../native';
 import type { EncoderLayer, LayerNorm, Linear, Mlp, PooledLayer } from '../nn/encoder-layer';
-import type { ClipConfig, ClipModelConfig, SiglipConfig, TowerConfig } from './clip-config';
+import { ImageProcessor } from '../preprocess/image-processor';
+import { Tokenizer } from '../preprocess/tokenizer';
+import type { Weight } from '../weight';
+import type { ClipComposition, LoadOptions } from './clip';
+import { type ClipConfig, type ClipModelConfig, parseClipModelConfig, type SiglipConfig, type TowerConfig } from './clip-config';
+import { checkClipTensors } from './clip-tensors';
 import { SiglipTextTransformer, type TextEncoder, TextTransformer } from './text-encoder';
 import { SiglipVisionTransformer, type VisionEncoder, VisionTransformer } from './vision-encoder';
 
+/** The model that ships with the package. */
+const kShippedModel = 'clip-pictograms';
+
+/**
+ * Everything a CLIP is composed of, from a checkpoint.
+ *
+ * @param device 'cpu', 'cuda:0'
+ */
+export async function loadClip(
+  folderOrHubId: string | URL | undefined,
+  device: string,
+  options: LoadOptions,
+): Promise<{ composition: ClipComposition; weights: readonly Weight[] }> {
+  const { signal, dtype: asked = 'auto', onProgress, revision, cacheDir, localFilesOnly } = options;
+  const folder = await resolveCheckpoint(pathOf(folderOrHubId), { revision, cacheDir, localFilesOnly });
+  const checkpoint = await openCheckpoint(folder, (paths) => native.openCheckpoint(paths));
+  try {
+    const config = parseClipModelConfig(checkpoint.config);
+    checkClipTensors(checkpoint.tensors, config);
+    const [imageProcessor, tokenizer] = await Promise.all([imageProcessorOf(folder), tokenizerOf(folder, signal)]);
+    checkTokenizer(tokenizer, config, folder);
+    if (signal?.aborted) throw abortError(signal);
+
+    const stored = checkpoint.tensors.get('vision_model.embeddings.patch_embedding.weight')?.stored.dtype;
+    const dtype = chooseDtype(asked, device, stored);
+    const loader = new WeightLoader(checkpoint, device, dtype);
+    const parts = clipParts(config, loader);
+    const logitScale = await loader.scalar('logit_scale');
+    const logitBias = config.kind === 'siglip' ? await loader.scalar('logit_bias') : undefined;
+    await loader.load({ signal, onProgress });
+    return {
+      composition: { ...parts, logitScale, logitBias, imageProcessor, tokenizer, device, dtype, config },
+      weights: loader.weights,
+    };
+  } finally {
+    native.dispose(checkpoint.handle);
+  }
+}
+
+function pathOf(folderOrHubId: string | URL | undefined): string {
+  if (folderOrHubId === undefined) return join(packageRoot, 'models', kShippedModel);
+  return folderOrHubId instanceof URL ? fileURLToPath(folderOrHubId) : folderOrHubId;
+}
+
+/** A checkpoint without preprocessor_config.json takes pre-processed pixels only. */
+async function imageProcessorOf(folder: string): Promise<ImageProcessor | undefined> {
+  return absentAsUndefined(ImageProcessor.fromPretrained(folder), 'ERR_CHECKPOINT');
+}
+
+/** A checkpoint without tokenizer files takes ids only. */
+async function tokenizerOf(folder: string, signal: AbortSignal | undefined): Promise<Tokenizer | undefined> {
+  return absentAsUndefined(Tokenizer.fromPretrained(folder, signal ? { signal } : {}), 'ERR_CHECKPOINT');
+}
+
+async function absentAsUndefined<T>(loading: Promise<T>, absent: WarpsightError['code']): Promise<T | undefined> {
+  try {
+    return await loading;
+  } catch (error) {
+    if (error instanceof WarpsightError && error.code === absent) return undefined;
+    throw error;
+  }
+}
+
+function checkTokenizer(tokenizer: Tokenizer | undefined, config: ClipModelConfig, folder: string): void {
+  if (!tokenizer || tokenizer.largestId < config.text.vocabularySize) return;
+  throw new WarpsightError(
+    'ERR_TOKENIZER',
+    `checkpoint ${folder}: the tokenizer has ids up to ${tokenizer.largestId}, the model's vocabulary has ${config.text.vocabularySize}`,
+  );
+}
+
+/** Dtype of the activations; on the CPU sums and products are float32. */
+function chooseDtype(asked: Float | 'auto', device: string, stored: string | undefined): Float {
+  if (!['auto', 'float32', 'float16', 'bfloat16'].includes(asked)) {
+    throw new WarpsightError(
+      'ERR_DTYPE',
+      `dtype must be 'auto', 'float32', 'float16' or 'bfloat16': it is ${JSON.stringify(asked)}`,
+    );
+  }
+  if (device === 'cpu') {
+    if (asked === 'auto' || asked === 'float32') return 'float32';
+    throw new WarpsightError(
+      'ERR_DTYPE',
+      `the CPU computes in float32: ${asked} needs a CUDA device (weights stay in their stored type either way)`,
+    );
+  }
+  if (asked !== 'auto') return asked;
+  return stored === 'BF16' ? 'bfloat16' : 'float16';
+}
+
 /** The parts of a CLIP, by the names of transformers' checkpoints; the loader fills their weights. */
-export interface ClipParts {
+interface ClipParts {
   readonly visionEncoder: VisionEncoder;
   readonly textEncoder: TextEncoder;
   readonly visionProjection: Linear | undefined;
   readonly textProjection: Linear | undefined;
 }
 
-export function clipParts(config: ClipModelConfig, load: WeightLoader): ClipParts {
+function clipParts(config: ClipModelConfig, load: WeightLoader): ClipParts {
   return config.kind === 'siglip' ? siglipParts(config, load) : openaiParts(config, load);
 }
 
@@ -67,7 +168,7 @@ function siglipParts(config: SiglipConfig, load: WeightLoader): ClipParts {
       layers,
       postNorm: layerNorm(load, 'vision_model.post_layernorm', vision),
       head: {
-        probe: load.table(`${head}.probe`, [1, D], [1, 1, D]),
+        probe: load.table(`${head}.probe`, [1, D]),
         heads: vision.heads,
         headWidth: D / vision.heads,
         q: inProjection(0, D),
@@ -160,16 +261,15 @@ type VisionConfig = ClipModelConfig['vision'];
 
 function patches(load: WeightLoader, { hiddenSize, patchSize }: VisionConfig) {
   const columns = 3 * patchSize * patchSize;
-  const stored = [hiddenSize, 3, patchSize, patchSize];
   return {
     patch: patchSize,
-    weight: load.matrix(['vision_model.embeddings.patch_embedding.weight'], [hiddenSize, columns], stored),
+    weight: load.matrix(['vision_model.embeddings.patch_embedding.weight'], [hiddenSize, columns]),
   };
 }
 
 function visionPositions(load: WeightLoader, { hiddenSize, imageSize, patchSize }: VisionConfig, classTokens: number) {
   const T = Math.floor(imageSize / patchSize) ** 2 + classTokens;
-  return load.vector(['vision_model.embeddings.position_embedding.weight'], T * hiddenSize, [T, hiddenSize]);
+  return load.vector(['vision_model.embeddings.position_embedding.weight'], T * hiddenSize);
 }
 
 function textEmbedding(
@@ -185,11 +285,4 @@ function textEmbedding(
       positions: load.table('text_model.embeddings.position_embedding.weight', [contextLength, hiddenSize]),
     },
   };
-}
-
-/** Dtype of the activations, from what was asked for, the device, and the checkpoint's own type. */
-export function chooseDtype(asked: Float | 'auto', device: string, stored: string): Float {
-  if (asked !== 'auto') return asked;
-  if (device === 'cpu') return 'float32';
-  return stored === 'BF16' ? 'bfloat16' : 'float16';
 }

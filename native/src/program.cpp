@@ -146,6 +146,7 @@ bool RunJob::advance(Lane& lane) {
                     return true;
                 }
             started_ = true;
+            if (program_->steps_.size() == 1) where = program_->steps_[0].op + program_->steps_[0].shapes + ": ";
             start(lane);
             if (next_ < program_->steps_.size()) return false;
         }

@@ -126,7 +126,9 @@ class GoldenCase {
 
   vector(input: string): Weight<'vector'> | undefined {
     const numbers = this.numbers(input);
-    return numbers && Weight.vector(numbers.data, { device: this.device });
+    if (!numbers) return undefined;
+    const dtype = numbers.dtype === 'F16' ? 'float16' : numbers.dtype === 'BF16' ? 'bfloat16' : 'float32';
+    return Weight.vector(numbers.data, { device: this.device, dtype });
   }
 
   scalar(input: string): number | undefined {

@@ -1,0 +1,144 @@
+import { expect } from 'chai';
+import { counters, device, dim, ops, Tensor, Weight } from '../lib';
+import { expectError } from './support/errors';
+import { expectClose, normal } from './support/numbers';
+
+const K = 24;
+const N = 40;
+const weight = () => Weight.matrix(normal(N * K, 1), [N, K]);
+
+/** act(x·Wᵀ) in float64 */
+function reference(x: Float32Array, w: Float32Array): Float64Array {
+  const rows = x.length / K;
+  const out = new Float64Array(rows * N);
+  for (let r = 0; r < rows; r++) {
+    for (let n = 0; n < N; n++) {
+      let sum = 0;
+      for (let k = 0; k < K; k++) sum += x[r * K + k]! * w[n * K + k]!;
+      out[r * N + n] = Math.max(sum, 0);
+    }
+  }
+  return out;
+}
+
+describe('Program', () => {
+  it('replays a traced function with one native call', async () => {
+    const w = weight();
+    const program = device('cpu').compile(
+      (x) => ops.linear(x as Tensor<'float32'>, w, { activation: 'relu' }),
+      [{ shape: [3, K] }],
+    );
+    expect(program.steps.map(({ op }) => op)).to.deep.equal(['linear']);
+    expect(program.steps[0]!.kernel).to.match(/^gemm_/);
+    expect(program.steps[0]!.flops).to.equal(2 * 3 * N * K);
+    const x = normal(3 * K, 2);
+    const before = counters().calls;
+    const y = await program.run([x]);
+    expect(counters().calls - before).to.equal(1);
+    expect(y.shape).to.deep.equal([3, N]);
+    expectClose(await y.read(), reference(x, normal(N * K, 1)), 1e-5);
+  });
+
+  it('serves all sizes of a bucket, with the bits of each size alone', async () => {
+    const w = weight();
+    const fn = (x: Tensor) => ops.softmax(ops.linear(x as Tensor<'float32'>, w));
+    const program = device('cpu').compile(fn, [{ shape: [dim('n', 8), K] }]);
+    for (const n of [0, 1, 3, 8]) {
+      const x = normal(n * K, 3 + n);
+      const y = await program.run([x]);
+      expect(y.shape).to.deep.equal([n, N]);
+      const eager = fn(Tensor.from(x, [n, K]));
+      expect(await y.read()).to.deep.equal(await eager.read());
+    }
+    await expectError(() => program.run([normal(9 * K, 1)]), 'ERR_ARGUMENT', 'a size must be an integer from 0 to 8');
+    await expectError(() => program.run([normal(K + 1, 1)]), 'ERR_SHAPE', /the size "n" must be a whole number/);
+    await expectError(() => program.run([]), 'ERR_ARGUMENT', 'the program takes 1 inputs, 0 were given');
+  });
+
+  it('returns what the function returns: one tensor, an array, an object', async () => {
+    const both = (x: Tensor) => ops.topK(x as Tensor<'float32'>, 2);
+    const program = device('cpu').compile(both, [{ shape: [1, 4] }]);
+    const { values, indices } = await program.run([Float32Array.of(1, 4, 2, 3)]);
+    expect([...(await values.read())]).to.deep.equal([4, 3]);
+    expect([...(await indices.read())]).to.deep.equal([1, 3]);
+    const list = device('cpu').compile(
+      (x) => [ops.softmax(x as Tensor<'float32'>), ops.argmax(x as Tensor<'float32'>)],
+      [{ shape: [1, 2] }],
+    );
+    const [, best] = await list.run([Float32Array.of(0, 1)]);
+    expect([...(await best!.read())]).to.deep.equal([1]);
+  });
+
+  it('writes into tensors that were given with out', async () => {
+    const program = device('cpu').compile((x) => ops.activate(x as Tensor<'float32'>, 'relu'), [{ shape: [4] }]);
+    const out = Tensor.from([9, 9, 9, 9], [4]);
+    await program.run([Float32Array.of(-1, 2, -3, 4)], { out: [out] });
+    expect([...(await out.read())]).to.deep.equal([0, 2, 0, 4]);
+    await program.run([Float32Array.of(5, -6, 7, -8)], { out: [out] });
+    expect([...(await out.read())]).to.deep.equal([5, 0, 7, 0]);
+    await expectError(() => program.run([new Float32Array(4)], { out: [Tensor.from([1], [1])] }), 'ERR_SHAPE', /out 0 is \[1\]/);
+    await expectError(() => program.run([out], { out: [out] }), 'ERR_ARGUMENT', 'out must not be an input of the same run');
+  });
+
+  it('uses tensors that the function captured', async () => {
+    const row = Tensor.from([10, 20], [2]);
+    const program = device('cpu').compile((x) => ops.add(x as Tensor<'float32'>, row), [{ shape: [2, 2] }]);
+    const y = await program.run([Float32Array.of(1, 2, 3, 4)]);
+    expect([...(await y.read())]).to.deep.equal([11, 22, 13, 24]);
+  });
+
+  it('inherits a failure of its inputs', async () => {
+    const wide = Tensor.from(new Float32Array(1 << 20), [1 << 20, 1]);
+    const broken = ops.scaledLogits(wide, wide, 0).reshape([1 << 20, 1 << 20]);
+    const program = device('cpu').compile((x) => ops.softmax(x as Tensor<'float32'>), [{ shape: [1 << 20, 1 << 20] }]);
+    const y = await program.run([broken]);
+    await expectError(() => y.read(), 'ERR_OUT_OF_MEMORY');
+  });
+
+  it('says what a step took', async () => {
+    const program = device('cpu').compile((x) => ops.softmax(ops.softmax(x as Tensor<'float32'>)), [{ shape: [64, 64] }]);
+    const steps = await program.profile([new Float32Array(64 * 64)]);
+    expect(steps.map(({ op }) => op)).to.deep.equal(['softmax', 'softmax']);
+    for (const { ms } of steps) expect(ms).to.be.at.least(0);
+  });
+
+  it('refuses a function that returns its input, and use after dispose()', async () => {
+    await expectError(
+      () => device('cpu').compile((x) => x!, [{ shape: [1] }]),
+      'ERR_ARGUMENT',
+      /must return tensors that its operations made/,
+    );
+    const program = device('cpu').compile((x) => ops.softmax(x as Tensor<'float32'>), [{ shape: [1, 1] }]);
+    program.dispose();
+    program.dispose();
+    await expectError(() => program.run([new Float32Array(1)]), 'ERR_DISPOSED', 'the program was used after dispose()');
+  });
+
+  it('plans shapes that can not work with a clear error at the call', async () => {
+    await expectError(
+      () =>
+        ops.linear(
+          Tensor.from(new Float32Array(2 * 77 * 512), [2, 77, 512]),
+          Weight.matrix(new Float32Array(512 * 768), [512, 768]),
+        ),
+      'ERR_SHAPE',
+      'linear: inner dimensions must agree: x is [2, 77, 512], weight is [512, 768]',
+    );
+  });
+
+  it('aborts between steps', async () => {
+    const controller = new AbortController();
+    const program = device('cpu').compile(
+      (x) => {
+        let y = x as Tensor<'float32'>;
+        for (let i = 0; i < 200; i++) y = ops.softmax(y);
+        return y;
+      },
+      [{ shape: [512, 512] }],
+    );
+    const y = await program.run([new Float32Array(512 * 512)], { signal: controller.signal });
+    controller.abort(new Error('enough'));
+    await expectError(() => y.read(), 'ERR_ABORTED', /aborted/);
+    await expectError(() => program.run([new Float32Array(512 * 512)], { signal: controller.signal }), 'ERR_ABORTED');
+  });
+});
