@@ -1,3 +1,4 @@
+import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { openCheckpoint } from '../checkpoint/folder';
@@ -67,7 +68,9 @@ async function imageProcessorOf(folder: string): Promise<ImageProcessor | undefi
 
 /** A checkpoint without tokenizer files takes ids only. */
 async function tokenizerOf(folder: string, signal: AbortSignal | undefined): Promise<Tokenizer | undefined> {
-  return absentAsUndefined(Tokenizer.fromPretrained(folder, signal ? { signal } : {}), 'ERR_CHECKPOINT');
+  const names = new Set(await readdir(folder));
+  if (!names.has('tokenizer.json') && !names.has('vocab.json')) return undefined;
+  return Tokenizer.fromPretrained(folder, signal ? { signal } : {});
 }
 
 async function absentAsUndefined<T>(loading: Promise<T>, absent: WarpsightError['code']): Promise<T | undefined> {
