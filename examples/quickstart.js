@@ -4,8 +4,8 @@ const { CLIP, ZeroShotClassifier } = require('warpsight');
 
 async function main() {
   const clip = await CLIP.fromPretrained(); // the small model that ships
-  const classifier = new ZeroShotClassifier(clip, ['cat', 'rocket', 'car', 'tree', 'pizza']);
-  const { scores } = await classifier.classify(join(__dirname, 'cat.png'));
+  const classifier = new ZeroShotClassifier(clip, ['cat', 'rocket', 'car', 'pizza']);
+  const { scores } = await classifier.classify(join(__dirname, 'rocket.jpg'));
   for (const { label, score } of scores) {
     console.log(`${label.padEnd(8)} ${'█'.repeat(Math.round(score * 40)).padEnd(40)} ${(100 * score).toFixed(1)} %`);
   }

@@ -109,7 +109,7 @@ export class SiglipTextTransformer implements TextEncoder {
       readonly dtype: Float;
     },
   ) {
-    this.width = parts.lastLayer.heads * parts.lastLayer.headWidth;
+    this.width = parts.head.weight.shape[0]!;
   }
 
   layout(rows: readonly Int32Array[]): TextBatchPlan {
