@@ -58,14 +58,16 @@ struct Segment {
             prefix_start = present ? s[4] : 0;
             prefix_count = present ? s[5] : 0;
         }
-        good = in_rows(q_start, q_count, rows_q) && in_rows(k_start, k_count, rows_k) &&
-               in_rows(prefix_start, prefix_count, rows_k);
+        good =
+            in_rows(q_start, q_count, rows_q) && in_rows(k_start, k_count, rows_k) && in_rows(prefix_start, prefix_count, rows_k);
     }
     __device__ __forceinline__ static bool in_rows(int64_t start, int64_t count, int64_t rows) {
         return count == 0 || (start >= 0 && count > 0 && start + count <= rows);
     }
     /// Row of the key with logical index j.
-    __device__ __forceinline__ int64_t key_row(int j) const { return j < prefix_count ? prefix_start + j : k_start + j - prefix_count; }
+    __device__ __forceinline__ int64_t key_row(int j) const {
+        return j < prefix_count ? prefix_start + j : k_start + j - prefix_count;
+    }
     /// How many keys query i sees, masks aside.
     __device__ __forceinline__ int visible(int i, bool causal) const {
         int own = causal ? max(0, min(k_count, i + k_count - q_count + 1)) : k_count;
@@ -107,7 +109,7 @@ __device__ __forceinline__ void load_tile(const T* from, int width, const Attent
 }
 
 template <typename T, int DH>
-__global__ __launch_bounds__(kWarps * 32) void attention_kernel(AttentionArguments a) {
+__global__ __launch_bounds__(kWarps * 32, DH > 128 ? 2 : 3) void attention_kernel(AttentionArguments a) {
     constexpr int kQ = DH, kK = DH + 4, kColumns = DH / 64;  // floats from row to row; groups of 64 columns of out
     extern __shared__ __align__(16) float shared[];
     float *sq = shared, *skv = sq + BQ * kQ, *sp = skv + BK * kK;  // [query][d], [key][d], per warp [key][query]
@@ -209,7 +211,8 @@ __global__ __launch_bounds__(kWarps * 32) void attention_kernel(AttentionArgumen
 template <typename T>
 __global__ __launch_bounds__(32) void attention_wide_kernel(AttentionArguments a) {
     extern __shared__ __align__(16) float acc[];  // [d]
-    const int head = blockIdx.y, kv_head = head / (a.heads / a.kv_heads), query = int(blockIdx.x) % a.max_queries, lane = threadIdx.x;
+    const int head = blockIdx.y, kv_head = head / (a.heads / a.kv_heads), query = int(blockIdx.x) % a.max_queries,
+              lane = threadIdx.x;
     const Segment s(a, int(blockIdx.x) / a.max_queries);
     if (!s.present || query >= s.q_count) return;
     if (!s.good) return refuse<T>(a, s, query, 1, head);
@@ -238,28 +241,54 @@ template <typename T, int DH>
 void launch_tiles(const Launch& launch, const AttentionArguments& a, int64_t segments) {
     size_t bytes = sizeof(float) * (BQ * DH + BK * (DH + 4) + BQ * BK);
     if (bytes > 48 << 10) allow_shared(launch, reinterpret_cast<const void*>(attention_kernel<T, DH>), bytes);
-    attention_kernel<T, DH><<<dim3(unsigned(segments * a.query_tiles), unsigned(a.heads)), kWarps * 32, bytes, launch.stream>>>(a);
+    attention_kernel<T, DH>
+        <<<dim3(unsigned(segments * a.query_tiles), unsigned(a.heads)), kWarps * 32, bytes, launch.stream>>>(a);
 }
 
 }  // namespace
 
-void attention(const Launch& launch, const Attention& op, const TensorView& q, const TensorView& k, const TensorView& v, const TensorView& segments,
-               const TensorView& mask, const TensorView& y, Rows q_rows, Rows k_rows, Rows segment_rows) {
+void attention(const Launch& launch, const Attention& op, const TensorView& q, const TensorView& k, const TensorView& v,
+               const TensorView& segments, const TensorView& mask, const TensorView& y, Rows q_rows, Rows k_rows,
+               Rows segment_rows) {
     int64_t count = segments.data != nullptr ? segment_rows.planned : op.max_queries == 0 ? 0 : q_rows.planned / op.max_queries;
     if (count == 0 || op.max_queries == 0 || op.heads == 0 || op.head_dim == 0) return;
     int q_width = int(q.shape.last()), k_width = int(k.shape.last()), v_width = int(v.shape.last());
     by_dtype("attention", q.dtype, [&](auto zero) {
         using T = decltype(zero);
         bool vector = aligned(q.data) && aligned(k.data) && aligned(v.data) && aligned(y.data);
-        for (int n : {q_width, k_width, v_width, op.q_offset, op.k_offset, op.v_offset, op.head_dim}) vector = vector && n % kPack<T> == 0;
-        AttentionArguments a{q.data, k.data, v.data, y.data, segments.as<const int32_t>(), mask.as<const int32_t>(), q_rows, k_rows, segment_rows,
-                             q_width, k_width, v_width, op.q_offset, op.k_offset, op.v_offset, op.heads, op.kv_heads, op.head_dim, op.max_queries,
-                             op.max_keys, int(ceil_div(op.max_queries, BQ)), op.causal, vector, op.scale};
+        for (int n : {q_width, k_width, v_width, op.q_offset, op.k_offset, op.v_offset, op.head_dim})
+            vector = vector && n % kPack<T> == 0;
+        AttentionArguments a{q.data,
+                             k.data,
+                             v.data,
+                             y.data,
+                             segments.as<const int32_t>(),
+                             mask.as<const int32_t>(),
+                             q_rows,
+                             k_rows,
+                             segment_rows,
+                             q_width,
+                             k_width,
+                             v_width,
+                             op.q_offset,
+                             op.k_offset,
+                             op.v_offset,
+                             op.heads,
+                             op.kv_heads,
+                             op.head_dim,
+                             op.max_queries,
+                             op.max_keys,
+                             int(ceil_div(op.max_queries, BQ)),
+                             op.causal,
+                             vector,
+                             op.scale};
         if (op.head_dim <= 64) launch_tiles<T, 64>(launch, a, count);
         else if (op.head_dim <= 128) launch_tiles<T, 128>(launch, a, count);
         else if (op.head_dim <= 256) launch_tiles<T, 256>(launch, a, count);
         else
-            attention_wide_kernel<T><<<dim3(unsigned(count * op.max_queries), unsigned(op.heads)), 32, sizeof(float) * op.head_dim, launch.stream>>>(a);
+            attention_wide_kernel<T>
+                <<<dim3(unsigned(count * op.max_queries), unsigned(op.heads)), 32, sizeof(float) * op.head_dim, launch.stream>>>(
+                    a);
         check_launch(launch, "attention");
     });
 }

@@ -26,7 +26,8 @@ std::string missing_driver() {
     int count = 0;
     if (cudaGetDeviceCount(&count) == cudaErrorInsufficientDriver) {
         cudaGetLastError();
-        return "the NVIDIA driver supports CUDA " + version_text(driver) + ", this build needs " + version_text(runtime) + ": update the driver";
+        return "the NVIDIA driver supports CUDA " + version_text(driver) + ", this build needs " + version_text(runtime) +
+               ": update the driver";
     }
     cudaGetLastError();
     return {};
@@ -38,8 +39,10 @@ std::string missing_device(int& count) {
     if (status == cudaSuccess && count > 0) return {};
     count = 0;
     const char* visible = std::getenv("CUDA_VISIBLE_DEVICES");
-    if (status != cudaSuccess && status != cudaErrorNoDevice) return std::string("the NVIDIA driver answers: ") + cudaGetErrorString(status);
-    return visible != nullptr ? "no device is visible: CUDA_VISIBLE_DEVICES is \"" + std::string(visible) + "\"" : "the NVIDIA driver sees no device";
+    if (status != cudaSuccess && status != cudaErrorNoDevice)
+        return std::string("the NVIDIA driver answers: ") + cudaGetErrorString(status);
+    return visible != nullptr ? "no device is visible: CUDA_VISIBLE_DEVICES is \"" + std::string(visible) + "\""
+                              : "the NVIDIA driver sees no device";
 }
 
 std::string describe(int ordinal) {
@@ -48,7 +51,8 @@ std::string describe(int ordinal) {
         cudaGetLastError();
         return "unknown device";
     }
-    return std::string(properties.name) + " (compute capability " + std::to_string(properties.major) + "." + std::to_string(properties.minor) + ")";
+    return std::string(properties.name) + " (compute capability " + std::to_string(properties.major) + "." +
+           std::to_string(properties.minor) + ")";
 }
 
 /// Why this build's kernels cannot run on a device; empty if they can. Makes the device's context.
@@ -58,7 +62,8 @@ std::string missing_image(int ordinal) {
     if (status == cudaSuccess) status = cudaFuncGetAttributes(&attributes, present_kernel);
     cudaGetLastError();
     if (status == cudaSuccess) return {};
-    if (status == cudaErrorNoKernelImageForDevice || status == cudaErrorInvalidDeviceFunction || status == cudaErrorUnsupportedPtxVersion)
+    if (status == cudaErrorNoKernelImageForDevice || status == cudaErrorInvalidDeviceFunction ||
+        status == cudaErrorUnsupportedPtxVersion)
         return "this build has no kernels for " + describe(ordinal) + ": build again with WARPSIGHT_CUDA_ARCHS=native";
     return describe(ordinal) + " cannot be used: " + cudaGetErrorString(status);
 }
@@ -77,7 +82,10 @@ public:
         context_->device.enter();
         size_t free = 0, total = 0;
         context_->device.check(cudaMemGetInfo(&free, &total), "free memory cannot be asked for");
-        return {.total = total, .free = free + context_->memory.cached(), .weights = context_->weight_bytes, .tensors = context_->memory.in_use()};
+        return {.total = total,
+                .free = free + context_->memory.cached(),
+                .weights = context_->weight_bytes,
+                .tensors = context_->memory.in_use()};
     }
 
     std::unique_ptr<Stream> make_stream(bool interactive) override { return std::make_unique<CudaStream>(context_, interactive); }
@@ -85,7 +93,8 @@ public:
     std::unique_ptr<Recording> record(Stream& stream, const std::function<void()>& launches) override {
         return std::make_unique<CudaRecording>(static_cast<CudaStream&>(stream), launches, context_);
     }
-    std::shared_ptr<const Weight> make_weight(WeightLayout layout, DType dtype, DType compute, int64_t rows, int64_t columns, RowSource& source) override {
+    std::shared_ptr<const Weight> make_weight(WeightLayout layout, DType dtype, DType compute, int64_t rows, int64_t columns,
+                                              RowSource& source) override {
         return load_weight(context_, layout, dtype, compute, rows, columns, source);
     }
 
@@ -102,8 +111,8 @@ void check_launch(const Launch& launch, const char* op) {
 
 void allow_shared(const Launch& launch, const void* kernel, size_t bytes) {
     if (int(bytes) > launch.device.shared_bytes_per_block)
-        throw Error("ERR_DEVICE", launch.device.name + ": a block has " + std::to_string(launch.device.shared_bytes_per_block) + " bytes of shared memory, the kernel needs " +
-                                      std::to_string(bytes));
+        throw Error("ERR_DEVICE", launch.device.name + ": a block has " + std::to_string(launch.device.shared_bytes_per_block) +
+                                      " bytes of shared memory, the kernel needs " + std::to_string(bytes));
     launch.device.check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes)), "shared memory");
 }
 
@@ -129,7 +138,8 @@ std::shared_ptr<Backend> make_cuda_backend(int ordinal) {
     int count = 0;
     if (reason.empty()) reason = cuda::missing_device(count);
     if (reason.empty() && (ordinal < 0 || ordinal >= count))
-        reason = "there is no device " + std::to_string(ordinal) + ": " + std::to_string(count) + (count == 1 ? " is" : " are") + " visible, counted from 0";
+        reason = "there is no device " + std::to_string(ordinal) + ": " + std::to_string(count) + (count == 1 ? " is" : " are") +
+                 " visible, counted from 0";
     if (reason.empty()) reason = cuda::missing_image(ordinal);
     if (!reason.empty()) throw Error("ERR_DEVICE", "cuda:" + std::to_string(ordinal) + ": " + reason);
     return std::make_shared<cuda::CudaBackend>(ordinal);

@@ -36,7 +36,8 @@ void convert_rows(const Launch& launch, const void* from, DType from_dtype, cons
             using From = decltype(a);
             using To = decltype(b);
             convert_rows_kernel<<<unsigned(ceil_div(elements, kThreads)), kThreads, 0, launch.stream>>>(
-                static_cast<const From*>(from), static_cast<To*>(const_cast<void*>(to.data)), to.rows, to.columns, to.pitch, overflow);
+                static_cast<const From*>(from), static_cast<To*>(const_cast<void*>(to.data)), to.rows, to.columns, to.pitch,
+                overflow);
         });
     });
     check_launch(launch, "weight");
@@ -48,7 +49,8 @@ void cast(const Launch& launch, const TensorView& x, const TensorView& y, Rows e
         by_dtype("cast", y.dtype, [&](auto b) {
             using From = decltype(a);
             using To = decltype(b);
-            cast_kernel<<<unsigned(ceil_div(elements.planned, kThreads)), kThreads, 0, launch.stream>>>(x.as<const From>(), y.as<To>(), elements);
+            cast_kernel<<<unsigned(ceil_div(elements.planned, kThreads)), kThreads, 0, launch.stream>>>(x.as<const From>(),
+                                                                                                        y.as<To>(), elements);
         });
     });
     check_launch(launch, "cast");

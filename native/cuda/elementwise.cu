@@ -43,13 +43,15 @@ struct BinaryOne {
 };
 
 template <typename F>
-void elementwise(const Launch& launch, const char* op, const TensorView& a, const TensorView& b, const TensorView& y, Rows elements, F f) {
+void elementwise(const Launch& launch, const char* op, const TensorView& a, const TensorView& b, const TensorView& y,
+                 Rows elements, F f) {
     if (elements.planned == 0) return;
     by_dtype(op, a.dtype, [&](auto zero) {
         using T = decltype(zero);
         constexpr int V = kPack<T>;
         int64_t period = b.data != nullptr ? b.shape.elements() : 1;
-        bool vector = aligned(a.data) && aligned(y.data) && (b.data == nullptr || (aligned(b.data) && (period % V == 0 || period == elements.planned)));
+        bool vector = aligned(a.data) && aligned(y.data) &&
+                      (b.data == nullptr || (aligned(b.data) && (period % V == 0 || period == elements.planned)));
         elementwise_kernel<T><<<unsigned(ceil_div(elements.planned, int64_t(kThreads) * V)), kThreads, 0, launch.stream>>>(
             a.as<const T>(), b.as<const T>(), period, y.as<T>(), elements, vector, f);
         check_launch(launch, op);
@@ -66,7 +68,8 @@ void silu_gate(const Launch& launch, const TensorView& gate, const TensorView& u
     elementwise(launch, "siluGate", gate, up, y, elements, SiluTimes{});
 }
 
-void binary(const Launch& launch, const Binary& op, const TensorView& x, const TensorView& y, const TensorView& out, Rows elements) {
+void binary(const Launch& launch, const Binary& op, const TensorView& x, const TensorView& y, const TensorView& out,
+            Rows elements) {
     elementwise(launch, "binary", x, y, out, elements, BinaryOne{op.arithmetic});
 }
 

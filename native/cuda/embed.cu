@@ -27,8 +27,8 @@ __global__ void embed_kernel(const int32_t* ids, Matrix table, const int32_t* po
 
 }  // namespace
 
-void embed(const Launch& launch, const TensorView& ids, const Matrix& table, const TensorView& positions, const Matrix& position_table,
-           const TensorView& y, Rows rows) {
+void embed(const Launch& launch, const TensorView& ids, const Matrix& table, const TensorView& positions,
+           const Matrix& position_table, const TensorView& y, Rows rows) {
     if (rows.planned == 0 || table.columns == 0) return;
     by_dtype("embed", y.dtype, [&](auto zero) {
         using T = decltype(zero);

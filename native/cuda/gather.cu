@@ -34,18 +34,20 @@ __global__ void segment_mean_kernel(const T* x, const int32_t* segments, T* y, R
 
 }  // namespace
 
-void gather_rows(const Launch& launch, const TensorView& x, const TensorView& rows, const TensorView& y, Rows x_rows, Rows y_rows) {
+void gather_rows(const Launch& launch, const TensorView& x, const TensorView& rows, const TensorView& y, Rows x_rows,
+                 Rows y_rows) {
     int64_t D = x.shape.last(), elements = y_rows.planned * D;
     if (elements == 0) return;
     by_dtype("gatherRows", x.dtype, [&](auto zero) {
         using T = decltype(zero);
-        gather_rows_kernel<T><<<unsigned(ceil_div(elements, kThreads)), kThreads, 0, launch.stream>>>(x.as<const T>(), rows.as<const int32_t>(), y.as<T>(),
-                                                                                                     x_rows, y_rows, D);
+        gather_rows_kernel<T><<<unsigned(ceil_div(elements, kThreads)), kThreads, 0, launch.stream>>>(
+            x.as<const T>(), rows.as<const int32_t>(), y.as<T>(), x_rows, y_rows, D);
         check_launch(launch, "gatherRows");
     });
 }
 
-void segment_mean(const Launch& launch, const TensorView& x, const TensorView& segments, const TensorView& y, Rows x_rows, Rows y_rows) {
+void segment_mean(const Launch& launch, const TensorView& x, const TensorView& segments, const TensorView& y, Rows x_rows,
+                  Rows y_rows) {
     int64_t D = x.shape.last(), elements = y_rows.planned * D;
     if (elements == 0) return;
     by_dtype("segmentMean", x.dtype, [&](auto zero) {

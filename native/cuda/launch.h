@@ -36,53 +36,59 @@ void convert_rows(const Launch& launch, const void* from, DType from_dtype, cons
 void cast(const Launch& launch, const TensorView& x, const TensorView& y, Rows elements);
 
 // resize.cu
-void resize_horizontal(const Launch& launch, const ResizeHorizontal& op, const TensorView& pixels, const TensorView& images, const TensorView& taps,
-                       const TensorView& scratch, Rows n);
-void resize_vertical(const Launch& launch, const ResizeVertical& op, const TensorView& scratch, const TensorView& images, const TensorView& taps,
-                     const float* lut, const TensorView& out, Rows n);
+void resize_horizontal(const Launch& launch, const ResizeHorizontal& op, const TensorView& pixels, const TensorView& images,
+                       const TensorView& taps, const TensorView& scratch, Rows n);
+void resize_vertical(const Launch& launch, const ResizeVertical& op, const TensorView& scratch, const TensorView& images,
+                     const TensorView& taps, const float* lut, const TensorView& out, Rows n);
 
 // patch_embed.cu, embed.cu
-void patch_embed(const Launch& launch, const PatchEmbed& op, const TensorView& pixels, const Matrix& weight, const float* bias, const float* class_token,
-                 const float* positions, const TensorView& y, Rows rows);
-void embed(const Launch& launch, const TensorView& ids, const Matrix& table, const TensorView& positions, const Matrix& position_table,
-           const TensorView& y, Rows rows);
+void patch_embed(const Launch& launch, const PatchEmbed& op, const TensorView& pixels, const Matrix& weight, const float* bias,
+                 const float* class_token, const float* positions, const TensorView& y, Rows rows);
+void embed(const Launch& launch, const TensorView& ids, const Matrix& table, const TensorView& positions,
+           const Matrix& position_table, const TensorView& y, Rows rows);
 
 // norm.cu
-void layer_norm(const Launch& launch, float eps, const TensorView& x, const float* weight, const float* bias, const TensorView& residual,
-                const TensorView& y, const TensorView& sum, Rows rows);
-void rms_norm(const Launch& launch, float eps, const TensorView& x, const float* weight, const TensorView& residual, const TensorView& y,
-              const TensorView& sum, Rows rows);
+void layer_norm(const Launch& launch, float eps, const TensorView& x, const float* weight, const float* bias,
+                const TensorView& residual, const TensorView& y, const TensorView& sum, Rows rows);
+void rms_norm(const Launch& launch, float eps, const TensorView& x, const float* weight, const TensorView& residual,
+              const TensorView& y, const TensorView& sum, Rows rows);
 void l2_normalize(const Launch& launch, const TensorView& x, const TensorView& y, Rows rows);
 
 // gemm_simt.cu
-void gemm_simt(const Launch& launch, const Linear& op, const TensorView& x, const Matrix& weight, const float* bias, const TensorView& residual,
-               const TensorView& y, Rows rows);
+void gemm_simt(const Launch& launch, const Linear& op, const TensorView& x, const Matrix& weight, const float* bias,
+               const TensorView& residual, const TensorView& y, Rows rows);
 
 // rope.cu, attention.cu
-void rope(const Launch& launch, const TensorView& x, const TensorView& positions, const float* frequencies, const TensorView& y, Rows tokens);
-void attention(const Launch& launch, const Attention& op, const TensorView& q, const TensorView& k, const TensorView& v, const TensorView& segments,
-               const TensorView& mask, const TensorView& y, Rows q_rows, Rows k_rows, Rows segment_rows);
+void rope(const Launch& launch, const TensorView& x, const TensorView& positions, const float* frequencies, const TensorView& y,
+          Rows tokens);
+void attention(const Launch& launch, const Attention& op, const TensorView& q, const TensorView& k, const TensorView& v,
+               const TensorView& segments, const TensorView& mask, const TensorView& y, Rows q_rows, Rows k_rows,
+               Rows segment_rows);
 
 // elementwise.cu
 void activate(const Launch& launch, const Activate& op, const TensorView& x, const TensorView& y, Rows elements);
 void silu_gate(const Launch& launch, const TensorView& gate, const TensorView& up, const TensorView& y, Rows elements);
-void binary(const Launch& launch, const Binary& op, const TensorView& x, const TensorView& y, const TensorView& out, Rows elements);
+void binary(const Launch& launch, const Binary& op, const TensorView& x, const TensorView& y, const TensorView& out,
+            Rows elements);
 
 // gather.cu
-void gather_rows(const Launch& launch, const TensorView& x, const TensorView& rows, const TensorView& y, Rows x_rows, Rows y_rows);
-void segment_mean(const Launch& launch, const TensorView& x, const TensorView& segments, const TensorView& y, Rows x_rows, Rows y_rows);
+void gather_rows(const Launch& launch, const TensorView& x, const TensorView& rows, const TensorView& y, Rows x_rows,
+                 Rows y_rows);
+void segment_mean(const Launch& launch, const TensorView& x, const TensorView& segments, const TensorView& y, Rows x_rows,
+                  Rows y_rows);
 
 // logits.cu, softmax.cu, topk.cu, argmax.cu, sample.cu
 /// Bytes of workspace for the norms of n + m rows.
 size_t logits_workspace(int64_t n, int64_t m);
-void scaled_logits(const Launch& launch, const ScaledLogits& op, const TensorView& x, const TensorView& y, const TensorView& out, void* workspace,
-                   Rows rows);
+void scaled_logits(const Launch& launch, const ScaledLogits& op, const TensorView& x, const TensorView& y, const TensorView& out,
+                   void* workspace, Rows rows);
 void softmax(const Launch& launch, const TensorView& x, const TensorView& y, Rows rows);
 void top_k(const Launch& launch, const TensorView& x, const TensorView& values, const TensorView& indices, Rows rows);
 /// The k largest of each row of logits as probabilities: of a softmax over the row, or by a sigmoid each.
-void top_k_scores(const Launch& launch, bool sigmoid, const TensorView& logits, const TensorView& scores, const TensorView& indices, Rows rows);
+void top_k_scores(const Launch& launch, bool sigmoid, const TensorView& logits, const TensorView& scores,
+                  const TensorView& indices, Rows rows);
 void argmax(const Launch& launch, const TensorView& x, const TensorView& y, Rows rows);
-void sample_distribution(const Launch& launch, const SampleDistribution& op, const TensorView& logits, const TensorView& seen, const TensorView& y,
-                         Rows seen_count);
+void sample_distribution(const Launch& launch, const SampleDistribution& op, const TensorView& logits, const TensorView& seen,
+                         const TensorView& y, Rows seen_count);
 
 }  // namespace warpsight::cuda

@@ -61,7 +61,8 @@ struct Scaled {
 };
 
 template <typename T>
-__global__ __launch_bounds__(Medium::kThreads) void logits_kernel(Scaled<T> x, Scaled<T> y, float* out, Rows rows, float multiplier, float bias) {
+__global__ __launch_bounds__(Medium::kThreads) void logits_kernel(Scaled<T> x, Scaled<T> y, float* out, Rows rows,
+                                                                  float multiplier, float bias) {
     int64_t n = rows.count(), m = y.rows.rows, i0 = int64_t(blockIdx.x) * Medium::BM, j0 = int64_t(blockIdx.y) * Medium::BN;
     if (i0 >= n) return;
     x.rows.rows = n;
@@ -77,8 +78,8 @@ __global__ __launch_bounds__(Medium::kThreads) void logits_kernel(Scaled<T> x, S
 
 size_t logits_workspace(int64_t n, int64_t m) { return size_t(n + m) * sizeof(RowNorm); }
 
-void scaled_logits(const Launch& launch, const ScaledLogits& op, const TensorView& x, const TensorView& y, const TensorView& out, void* workspace,
-                   Rows rows) {
+void scaled_logits(const Launch& launch, const ScaledLogits& op, const TensorView& x, const TensorView& y, const TensorView& out,
+                   void* workspace, Rows rows) {
     int64_t n = rows.planned, m = y.shape.rows();
     int D = int(x.shape.last());
     if (n == 0 || m == 0) return;
@@ -86,16 +87,18 @@ void scaled_logits(const Launch& launch, const ScaledLogits& op, const TensorVie
         using T = decltype(zero);
         RowNorm *x_norms = static_cast<RowNorm*>(workspace), *y_norms = x_norms + n;
         dim3 block(32, kRowsPerBlock);
-        row_norms_kernel<<<unsigned(ceil_div(n, kRowsPerBlock)), block, 0, launch.stream>>>(x.as<const T>(), x_norms, rows, D, false);
+        row_norms_kernel<<<unsigned(ceil_div(n, kRowsPerBlock)), block, 0, launch.stream>>>(x.as<const T>(), x_norms, rows, D,
+                                                                                            false);
         check_launch(launch, "scaledLogits");
-        row_norms_kernel<<<unsigned(ceil_div(m, kRowsPerBlock)), block, 0, launch.stream>>>(y.as<const T>(), y_norms, Rows{.planned = m}, D, op.y_unit);
+        row_norms_kernel<<<unsigned(ceil_div(m, kRowsPerBlock)), block, 0, launch.stream>>>(y.as<const T>(), y_norms,
+                                                                                            Rows{.planned = m}, D, op.y_unit);
         check_launch(launch, "scaledLogits");
         auto operand = [&](const TensorView& t, int64_t count, const RowNorm* norms) {
             return Scaled<T>{{t.as<const T>(), count, D, D, D % kPack<T> == 0 && aligned(t.data)}, norms};
         };
         dim3 grid(unsigned(ceil_div(n, Medium::BM)), unsigned(ceil_div(m, Medium::BN)));
-        logits_kernel<T><<<grid, Medium::kThreads, 0, launch.stream>>>(operand(x, n, x_norms), operand(y, m, y_norms), out.as<float>(), rows,
-                                                                       op.multiplier, op.bias);
+        logits_kernel<T><<<grid, Medium::kThreads, 0, launch.stream>>>(operand(x, n, x_norms), operand(y, m, y_norms),
+                                                                       out.as<float>(), rows, op.multiplier, op.bias);
         check_launch(launch, "scaledLogits");
     });
 }

@@ -97,8 +97,8 @@ void* MemoryPool::device_malloc(size_t bytes, const char* what) {
     }
     size_t free = 0, total = 0;
     device_.check(cudaMemGetInfo(&free, &total), "free memory cannot be asked for");
-    throw Error("ERR_OUT_OF_MEMORY", device_.name + " has " + bytes_text(free) + " free (" + std::to_string(free) + " bytes): " + what + " needs " +
-                                         bytes_text(bytes) + " (" + std::to_string(bytes) + " bytes)");
+    throw Error("ERR_OUT_OF_MEMORY", device_.name + " has " + bytes_text(free) + " free (" + std::to_string(free) + " bytes): " +
+                                         what + " needs " + bytes_text(bytes) + " (" + std::to_string(bytes) + " bytes)");
 }
 
 void MemoryPool::trim() {

@@ -40,8 +40,9 @@ __device__ __forceinline__ void for_row(const T* x, const T* r, int D, F&& f) {
 }
 
 template <typename T, int V, int Threads, bool Centre>
-__global__ __launch_bounds__(Threads == 32 ? 128 : Threads) void norm_kernel(const T* x, const T* r, const float* weight, const float* bias, T* y,
-                                                                             T* sum, Rows rows, int D, float eps) {
+__global__ __launch_bounds__(Threads == 32 ? 128 : Threads) void norm_kernel(const T* x, const T* r, const float* weight,
+                                                                             const float* bias, T* y, T* sum, Rows rows, int D,
+                                                                             float eps) {
     int64_t row = group_row<Threads>();
     if (row >= rows.count()) return;
     x += row * D;
@@ -115,17 +116,19 @@ void by_width(int64_t R, int D, F&& f) {
 }
 
 template <bool Centre>
-void norm(const Launch& launch, const char* op, float eps, const TensorView& x, const float* weight, const float* bias, const TensorView& residual,
-          const TensorView& y, const TensorView& sum, Rows rows) {
+void norm(const Launch& launch, const char* op, float eps, const TensorView& x, const float* weight, const float* bias,
+          const TensorView& residual, const TensorView& y, const TensorView& sum, Rows rows) {
     int D = int(x.shape.last());
     if (rows.planned == 0 || D == 0) return;
     by_dtype(op, x.dtype, [&](auto zero) {
         using T = decltype(zero);
         constexpr int V = kPack<T>;
-        bool vector = D % V == 0 && aligned(x.data) && aligned(y.data) && aligned(residual.data) && aligned(sum.data) && aligned(weight) && aligned(bias);
+        bool vector = D % V == 0 && aligned(x.data) && aligned(y.data) && aligned(residual.data) && aligned(sum.data) &&
+                      aligned(weight) && aligned(bias);
         by_width(rows.planned, D, [&](auto threads, dim3 block, unsigned grid) {
             auto* kernel = vector ? norm_kernel<T, V, threads(), Centre> : norm_kernel<T, 1, threads(), Centre>;
-            kernel<<<grid, block, 0, launch.stream>>>(x.as<const T>(), residual.as<const T>(), weight, bias, y.as<T>(), sum.as<T>(), rows, D, eps);
+            kernel<<<grid, block, 0, launch.stream>>>(x.as<const T>(), residual.as<const T>(), weight, bias, y.as<T>(),
+                                                      sum.as<T>(), rows, D, eps);
         });
         check_launch(launch, op);
     });
@@ -133,13 +136,13 @@ void norm(const Launch& launch, const char* op, float eps, const TensorView& x, 
 
 }  // namespace
 
-void layer_norm(const Launch& launch, float eps, const TensorView& x, const float* weight, const float* bias, const TensorView& residual,
-                const TensorView& y, const TensorView& sum, Rows rows) {
+void layer_norm(const Launch& launch, float eps, const TensorView& x, const float* weight, const float* bias,
+                const TensorView& residual, const TensorView& y, const TensorView& sum, Rows rows) {
     norm<true>(launch, "layerNorm", eps, x, weight, bias, residual, y, sum, rows);
 }
 
-void rms_norm(const Launch& launch, float eps, const TensorView& x, const float* weight, const TensorView& residual, const TensorView& y,
-              const TensorView& sum, Rows rows) {
+void rms_norm(const Launch& launch, float eps, const TensorView& x, const float* weight, const TensorView& residual,
+              const TensorView& y, const TensorView& sum, Rows rows) {
     norm<false>(launch, "rmsNorm", eps, x, weight, nullptr, residual, y, sum, rows);
 }
 

@@ -42,8 +42,9 @@ struct Patches {
 };
 
 template <typename T, typename W>
-__global__ __launch_bounds__(Medium::kThreads) void patch_embed_kernel(Patches patches, RowMajor<W> w, const float* bias, const float* class_token,
-                                                                       const float* positions, T* y, Rows rows) {
+__global__ __launch_bounds__(Medium::kThreads) void patch_embed_kernel(Patches patches, RowMajor<W> w, const float* bias,
+                                                                       const float* class_token, const float* positions, T* y,
+                                                                       Rows rows) {
     int64_t M = rows.count(), D = w.rows, m0 = int64_t(blockIdx.x) * Medium::BM, n0 = int64_t(blockIdx.y) * Medium::BN;
     if (m0 >= M) return;
     patches.rows = M;
@@ -67,24 +68,35 @@ void launch_types(const Launch& launch, const Patches& patches, const Matrix& we
     RowMajor<W> w{static_cast<const W*>(weight.data), weight.rows, weight.pitch, int(weight.columns),
                   weight.pitch % kPack<W> == 0 && aligned(weight.data)};
     dim3 grid(unsigned(ceil_div(rows.planned, Medium::BM)), unsigned(ceil_div(weight.rows, Medium::BN)));
-    patch_embed_kernel<T, W><<<grid, Medium::kThreads, 0, launch.stream>>>(patches, w, bias, class_token, positions, y.as<T>(), rows);
+    patch_embed_kernel<T, W>
+        <<<grid, Medium::kThreads, 0, launch.stream>>>(patches, w, bias, class_token, positions, y.as<T>(), rows);
     check_launch(launch, "patch_embed");
 }
 
 }  // namespace
 
-void patch_embed(const Launch& launch, const PatchEmbed& op, const TensorView& pixels, const Matrix& weight, const float* bias, const float* class_token,
-                 const float* positions, const TensorView& y, Rows rows) {
+void patch_embed(const Launch& launch, const PatchEmbed& op, const TensorView& pixels, const Matrix& weight, const float* bias,
+                 const float* class_token, const float* positions, const TensorView& y, Rows rows) {
     if (rows.planned == 0 || weight.rows == 0) return;
     int H = int(pixels.shape[2]), W = int(pixels.shape[3]), p = op.patch, c = class_token != nullptr ? 1 : 0;
-    Patches patches{pixels.as<const float>(), rows.planned, int(pixels.shape[1]), H, W, p, W / p, c + (H / p) * (W / p), c,
+    Patches patches{pixels.as<const float>(),
+                    rows.planned,
+                    int(pixels.shape[1]),
+                    H,
+                    W,
+                    p,
+                    W / p,
+                    c + (H / p) * (W / p),
+                    c,
                     p % 4 == 0 && W % 4 == 0 && aligned(pixels.data)};
     by_dtype("patchEmbed", y.dtype, [&](auto zero) {
         using T = decltype(zero);
         if (weight.dtype == y.dtype) return launch_types<T, T>(launch, patches, weight, bias, class_token, positions, y, rows);
         if constexpr (std::is_same_v<T, float>) {
-            if (weight.dtype == DType::float16) return launch_types<float, half>(launch, patches, weight, bias, class_token, positions, y, rows);
-            if (weight.dtype == DType::bfloat16) return launch_types<float, bf16>(launch, patches, weight, bias, class_token, positions, y, rows);
+            if (weight.dtype == DType::float16)
+                return launch_types<float, half>(launch, patches, weight, bias, class_token, positions, y, rows);
+            if (weight.dtype == DType::bfloat16)
+                return launch_types<float, bf16>(launch, patches, weight, bias, class_token, positions, y, rows);
         }
         throw Error("ERR_DTYPE", std::string("patchEmbed: y is ") + name_of(y.dtype) + ", the weight " + name_of(weight.dtype));
     });

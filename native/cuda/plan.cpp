@@ -9,10 +9,15 @@ namespace {
 /// What a launch of one step is given: the planned operands with the addresses of this run.
 class Call {
 public:
-    Call(const StepSpec& spec, const Launch& launch, const StepArguments& arguments) : spec_(spec), arguments_(arguments), launch(launch) {}
+    Call(const StepSpec& spec, const Launch& launch, const StepArguments& arguments)
+        : spec_(spec), arguments_(arguments), launch(launch) {}
 
-    TensorView in(size_t i) const { return view(operand(spec_.inputs, i), i < arguments_.inputs.size() ? arguments_.inputs[i].data : nullptr); }
-    TensorView out(size_t i) const { return view(operand(spec_.outputs, i), i < arguments_.outputs.size() ? arguments_.outputs[i].data : nullptr); }
+    TensorView in(size_t i) const {
+        return view(operand(spec_.inputs, i), i < arguments_.inputs.size() ? arguments_.inputs[i].data : nullptr);
+    }
+    TensorView out(size_t i) const {
+        return view(operand(spec_.outputs, i), i < arguments_.outputs.size() ? arguments_.outputs[i].data : nullptr);
+    }
 
     /// A weight matrix or table, or a tensor used as one.
     Matrix matrix(size_t i) const {
@@ -42,7 +47,9 @@ private:
         return i < list.size() ? list[i] : absent;
     }
     static int64_t first(const Operand& o) { return o.shape.rank == 0 ? 1 : o.shape[0]; }
-    static TensorView view(const Operand& o, void* data) { return o.present && !o.weight ? TensorView{data, o.dtype, o.shape} : TensorView{}; }
+    static TensorView view(const Operand& o, void* data) {
+        return o.present && !o.weight ? TensorView{data, o.dtype, o.shape} : TensorView{};
+    }
     Rows units(const Operand& o, int64_t planned) const {
         int64_t size = first(o), per = size == 0 ? 0 : planned / size;
         return {arguments_.symbols, o.leading.symbol, o.leading.multiple * per, planned};
@@ -65,7 +72,10 @@ class CudaStep final : public Step {
 public:
     CudaStep(std::shared_ptr<Context> context, const StepSpec& spec) : spec_(spec), context_(std::move(context)) {
         for (const std::vector<Operand>* list : {&spec_.inputs, &spec_.outputs})
-            for (const Operand& o : *list) bytes += !o.present ? 0 : o.weight ? double(o.weight->bytes) : double(o.shape.elements()) * double(size_of(o.dtype));
+            for (const Operand& o : *list)
+                bytes += !o.present ? 0
+                         : o.weight ? double(o.weight->bytes)
+                                    : double(o.shape.elements()) * double(size_of(o.dtype));
         std::visit([this](const auto& op) { plan(op); }, spec_.op);
     }
 
@@ -82,45 +92,59 @@ private:
     bool has(size_t i) const { return i < spec_.inputs.size() && spec_.inputs[i].present; }
 
     const Operand& need(const std::vector<Operand>& list, size_t i, const char* what) const {
-        if (i >= list.size() || !list[i].present) throw Error("ERR_ARGUMENT", std::string(name_of(spec_.op)) + ": " + what + " is missing");
+        if (i >= list.size() || !list[i].present)
+            throw Error("ERR_ARGUMENT", std::string(name_of(spec_.op)) + ": " + what + " is missing");
         return list[i];
     }
-    [[noreturn]] void refuse_shape(const std::string& rule) const { throw Error("ERR_SHAPE", std::string(name_of(spec_.op)) + ": " + rule); }
+    [[noreturn]] void refuse_shape(const std::string& rule) const {
+        throw Error("ERR_SHAPE", std::string(name_of(spec_.op)) + ": " + rule);
+    }
 
     /// A float tensor whose kernels exist.
     DType float_of(const Operand& o, const char* what) const {
         if (o.dtype == DType::int32 || o.dtype == DType::uint8)
-            throw Error("ERR_DTYPE", std::string(name_of(spec_.op)) + ": " + what + " is " + name_of(o.dtype) + "; float32, float16 and bfloat16 have a kernel");
+            throw Error("ERR_DTYPE", std::string(name_of(spec_.op)) + ": " + what + " is " + name_of(o.dtype) +
+                                         "; float32, float16 and bfloat16 have a kernel");
         return o.dtype;
     }
     void same_dtype(const Operand& a, DType dtype, const char* what) const {
         if (a.present && a.dtype != dtype)
-            throw Error("ERR_DTYPE", std::string(name_of(spec_.op)) + ": " + what + " is " + name_of(a.dtype) + ", it must be " + name_of(dtype));
+            throw Error("ERR_DTYPE", std::string(name_of(spec_.op)) + ": " + what + " is " + name_of(a.dtype) + ", it must be " +
+                                         name_of(dtype));
     }
     /// Weights that this backend made, in the layout that the operation reads.
     void check_weight(size_t i, WeightLayout layout, const char* what) const {
         if (!has(i) || !spec_.inputs[i].weight) return;
         const auto* weight = dynamic_cast<const CudaWeight*>(spec_.inputs[i].weight.get());
-        if (weight == nullptr) throw Error("ERR_DEVICE", std::string(name_of(spec_.op)) + ": " + what + " lies on another device than " + context_->device.name);
-        if (weight->layout != layout) throw Error("ERR_ARGUMENT", std::string(name_of(spec_.op)) + ": " + what + " was loaded for another use");
+        if (weight == nullptr)
+            throw Error("ERR_DEVICE",
+                        std::string(name_of(spec_.op)) + ": " + what + " lies on another device than " + context_->device.name);
+        if (weight->layout != layout)
+            throw Error("ERR_ARGUMENT", std::string(name_of(spec_.op)) + ": " + what + " was loaded for another use");
     }
     void check_vector(size_t i, int64_t size, const char* what) const {
         if (!has(i)) return;
-        if (!spec_.inputs[i].weight) throw Error("ERR_ARGUMENT", std::string(name_of(spec_.op)) + ": " + what + " must be a weight");
+        if (!spec_.inputs[i].weight)
+            throw Error("ERR_ARGUMENT", std::string(name_of(spec_.op)) + ": " + what + " must be a weight");
         check_weight(i, WeightLayout::vector, what);
         if (spec_.inputs[i].weight->rows * spec_.inputs[i].weight->columns != size)
-            refuse_shape(std::string(what) + " has " + std::to_string(spec_.inputs[i].weight->rows) + " elements, " + std::to_string(size) + " are needed");
+            refuse_shape(std::string(what) + " has " + std::to_string(spec_.inputs[i].weight->rows) + " elements, " +
+                         std::to_string(size) + " are needed");
     }
     void check_matrix(size_t i, DType x, int64_t columns) const {
         const Operand& w = in(i, "the weight");
         check_weight(i, WeightLayout::matrix, "the weight");
         DType dtype = w.weight ? w.weight->dtype : w.dtype;
         if (dtype != x && (x != DType::float32 || !w.weight))
-            throw Error("ERR_DTYPE", std::string(name_of(spec_.op)) + ": x is " + name_of(x) + ", the weight was loaded as " + name_of(dtype));
+            throw Error("ERR_DTYPE",
+                        std::string(name_of(spec_.op)) + ": x is " + name_of(x) + ", the weight was loaded as " + name_of(dtype));
         int64_t k = w.weight ? w.weight->columns : w.shape.last();
-        if (k != columns) refuse_shape("the weight has " + std::to_string(k) + " columns, " + std::to_string(columns) + " are needed");
+        if (k != columns)
+            refuse_shape("the weight has " + std::to_string(k) + " columns, " + std::to_string(columns) + " are needed");
     }
-    int64_t matrix_rows(size_t i) const { return spec_.inputs[i].weight ? spec_.inputs[i].weight->rows : spec_.inputs[i].shape.rows(); }
+    int64_t matrix_rows(size_t i) const {
+        return spec_.inputs[i].weight ? spec_.inputs[i].weight->rows : spec_.inputs[i].shape.rows();
+    }
 
     // In the order of ops.h: plan() names the kernel and checks what its memory accesses rely on, start() launches it.
 
@@ -132,12 +156,16 @@ private:
         check_vector(2, N, "bias");
         if (has(3)) same_dtype(spec_.inputs[3], dtype, "residual");
         same_dtype(out(0), dtype, "y");
-        if (out(0).shape.elements() != x.shape.rows() * N) refuse_shape("y is " + out(0).shape.text() + " for x " + x.shape.text());
-        if (has(3) && spec_.inputs[3].shape.elements() != x.shape.rows() * N) refuse_shape("residual is " + spec_.inputs[3].shape.text());
+        if (out(0).shape.elements() != x.shape.rows() * N)
+            refuse_shape("y is " + out(0).shape.text() + " for x " + x.shape.text());
+        if (has(3) && spec_.inputs[3].shape.elements() != x.shape.rows() * N)
+            refuse_shape("residual is " + spec_.inputs[3].shape.text());
         kernel = typed("gemm_simt", dtype);
         flops = 2.0 * double(x.shape.rows()) * double(N) * double(x.shape.last());
     }
-    void start(const Linear& op, const Call& c) const { gemm_simt(c.launch, op, c.in(0), c.matrix(1), c.vector(2), c.in(3), c.out(0), c.out_rows(0)); }
+    void start(const Linear& op, const Call& c) const {
+        gemm_simt(c.launch, op, c.in(0), c.matrix(1), c.vector(2), c.in(3), c.out(0), c.out_rows(0));
+    }
 
     void plan(const PatchEmbed& op) {
         const Operand& pixels = in(0, "pixels");
@@ -150,7 +178,8 @@ private:
         check_vector(2, D, "bias");
         check_vector(3, D, "the class token");
         check_vector(4, T * D, "positions");
-        if (out(0).shape.elements() != pixels.shape[0] * T * D) refuse_shape("y is " + out(0).shape.text() + " for pixels " + pixels.shape.text());
+        if (out(0).shape.elements() != pixels.shape[0] * T * D)
+            refuse_shape("y is " + out(0).shape.text() + " for pixels " + pixels.shape.text());
         kernel = typed("patch_embed_simt", dtype);
         flops = 2.0 * double(pixels.shape[0] * patches) * double(D) * double(K);
     }
@@ -173,7 +202,9 @@ private:
         kernel = typed("embed", float_of(out(0), "y"));
         bytes = double(out(0).shape.elements()) * double(size_of(out(0).dtype)) * (has(3) ? 3 : 2);
     }
-    void start(const Embed&, const Call& c) const { embed(c.launch, c.in(0), c.matrix(1), c.in(2), c.matrix(3), c.out(0), c.out_rows(0)); }
+    void start(const Embed&, const Call& c) const {
+        embed(c.launch, c.in(0), c.matrix(1), c.in(2), c.matrix(3), c.out(0), c.out_rows(0));
+    }
 
     void plan_norm(const char* name, size_t residual) {
         const Operand& x = in(0, "x");
@@ -181,10 +212,12 @@ private:
         in(1, "weight");
         check_vector(1, x.shape.last(), "weight");
         if (residual == 3) check_vector(2, x.shape.last(), "bias");
-        for (const Operand* o : {has(residual) ? &spec_.inputs[residual] : nullptr, &out(0), spec_.outputs.size() > 1 ? &spec_.outputs[1] : nullptr}) {
+        for (const Operand* o : {has(residual) ? &spec_.inputs[residual] : nullptr, &out(0),
+                                 spec_.outputs.size() > 1 ? &spec_.outputs[1] : nullptr}) {
             if (o == nullptr || !o->present) continue;
             same_dtype(*o, dtype, "residual, y or sum");
-            if (o->shape.elements() != x.shape.elements()) refuse_shape("x is " + x.shape.text() + ", residual, y or sum " + o->shape.text());
+            if (o->shape.elements() != x.shape.elements())
+                refuse_shape("x is " + x.shape.text() + ", residual, y or sum " + o->shape.text());
         }
         kernel = typed(name, dtype);
         flops = 8.0 * double(x.shape.elements());
@@ -194,21 +227,28 @@ private:
         layer_norm(c.launch, op.eps, c.in(0), c.vector(1), c.vector(2), c.in(3), c.out(0), c.out(1), c.out_rows(0));
     }
     void plan(const RmsNorm&) { plan_norm("rms_norm", 2); }
-    void start(const RmsNorm& op, const Call& c) const { rms_norm(c.launch, op.eps, c.in(0), c.vector(1), c.in(2), c.out(0), c.out(1), c.out_rows(0)); }
+    void start(const RmsNorm& op, const Call& c) const {
+        rms_norm(c.launch, op.eps, c.in(0), c.vector(1), c.in(2), c.out(0), c.out(1), c.out_rows(0));
+    }
 
     void plan(const Attention& op) {
         const Operand &q = in(0, "q"), &k = in(1, "k"), &v = in(2, "v");
         DType dtype = float_of(q, "q");
         for (const Operand* o : {&k, &v, &out(0)}) same_dtype(*o, dtype, "k, v or out");
         if (op.heads < 1 || op.kv_heads < 1 || op.heads % op.kv_heads != 0 || op.head_dim < 1)
-            refuse_shape(std::to_string(op.heads) + " heads of " + std::to_string(op.head_dim) + " over " + std::to_string(op.kv_heads) + " key heads");
-        auto fits = [](const Operand& o, int offset, int heads, int width) { return offset >= 0 && offset + int64_t(heads) * width <= o.shape.last(); };
-        if (!fits(q, op.q_offset, op.heads, op.head_dim) || !fits(k, op.k_offset, op.kv_heads, op.head_dim) || !fits(v, op.v_offset, op.kv_heads, op.head_dim))
+            refuse_shape(std::to_string(op.heads) + " heads of " + std::to_string(op.head_dim) + " over " +
+                         std::to_string(op.kv_heads) + " key heads");
+        auto fits = [](const Operand& o, int offset, int heads, int width) {
+            return offset >= 0 && offset + int64_t(heads) * width <= o.shape.last();
+        };
+        if (!fits(q, op.q_offset, op.heads, op.head_dim) || !fits(k, op.k_offset, op.kv_heads, op.head_dim) ||
+            !fits(v, op.v_offset, op.kv_heads, op.head_dim))
             refuse_shape("heads leave their rows: q " + q.shape.text() + ", k " + k.shape.text() + ", v " + v.shape.text());
         if (v.shape.rows() != k.shape.rows()) refuse_shape("k is " + k.shape.text() + ", v " + v.shape.text());
         if (out(0).shape.elements() != q.shape.rows() * op.heads * op.head_dim) refuse_shape("out is " + out(0).shape.text());
         if (has(3)) same_dtype(spec_.inputs[3], DType::int32, "segments");
-        if (has(3) && spec_.inputs[3].shape.last() != 6) refuse_shape("segments must be [S, 6], they are " + spec_.inputs[3].shape.text());
+        if (has(3) && spec_.inputs[3].shape.last() != 6)
+            refuse_shape("segments must be [S, 6], they are " + spec_.inputs[3].shape.text());
         if (has(4)) same_dtype(spec_.inputs[4], DType::int32, "mask");
         if (has(4) && spec_.inputs[4].shape.elements() != k.shape.rows()) refuse_shape("mask is " + spec_.inputs[4].shape.text());
         kernel = typed(op.head_dim <= 256 ? "attention_simt" : "attention_wide", dtype);
@@ -239,23 +279,30 @@ private:
         same_dtype(out(0), DType::float32, "out");
         if (x.shape.last() != y.shape.last()) refuse_shape("x is " + x.shape.text() + ", the other side " + y.shape.text());
         int64_t n = x.shape.rows(), m = y.shape.rows();
-        if (to_memory && out(0).shape.elements() != n * m) refuse_shape("out is " + out(0).shape.text() + " for " + std::to_string(n) + " and " + std::to_string(m) + " rows");
+        if (to_memory && out(0).shape.elements() != n * m)
+            refuse_shape("out is " + out(0).shape.text() + " for " + std::to_string(n) + " and " + std::to_string(m) + " rows");
         kernel = typed(name, dtype);
         flops = 2.0 * double(n) * double(m) * double(x.shape.last());
         workspace_bytes = logits_workspace(n, m);
     }
     void plan(const ScaledLogits&) { plan_logits("scaled_logits_simt", true); }
-    void start(const ScaledLogits& op, const Call& c) const { scaled_logits(c.launch, op, c.in(0), c.in(1), c.out(0), c.workspace(), c.out_rows(0)); }
+    void start(const ScaledLogits& op, const Call& c) const {
+        scaled_logits(c.launch, op, c.in(0), c.in(1), c.out(0), c.workspace(), c.out_rows(0));
+    }
 
     void plan(const ZeroShotHead& op) {
         plan_logits("zero_shot_head_logits_in_memory", false);
         int64_t n = spec_.inputs[0].shape.rows(), m = spec_.inputs[1].shape.rows();
-        if (op.k < 1 || (n > 0 && op.k > m)) refuse_shape("k is " + std::to_string(op.k) + " of " + std::to_string(m) + " classes");
-        if (out(0).shape.elements() != n * op.k || out(1).shape.elements() != n * op.k) refuse_shape("scores are " + out(0).shape.text());
+        if (op.k < 1 || (n > 0 && op.k > m))
+            refuse_shape("k is " + std::to_string(op.k) + " of " + std::to_string(m) + " classes");
+        if (out(0).shape.elements() != n * op.k || out(1).shape.elements() != n * op.k)
+            refuse_shape("scores are " + out(0).shape.text());
         same_dtype(out(1), DType::int32, "indices");
         workspace_bytes = norms_bytes() + size_t(n * m) * sizeof(float);
     }
-    size_t norms_bytes() const { return (logits_workspace(spec_.inputs[0].shape.rows(), spec_.inputs[1].shape.rows()) + 255) / 256 * 256; }
+    size_t norms_bytes() const {
+        return (logits_workspace(spec_.inputs[0].shape.rows(), spec_.inputs[1].shape.rows()) + 255) / 256 * 256;
+    }
     void start(const ZeroShotHead& op, const Call& c) const {
         int64_t n = spec_.inputs[0].shape.rows(), m = spec_.inputs[1].shape.rows();
         TensorView logits{static_cast<char*>(c.workspace()) + norms_bytes(), DType::float32, {n, m}};
@@ -272,7 +319,8 @@ private:
     void plan(const SiluGate&) {
         plan_map("silu_gate", 8);
         same_dtype(in(1, "up"), in(0, "gate").dtype, "up");
-        if (in(1, "up").shape.elements() != in(0, "gate").shape.elements()) refuse_shape("gate is " + in(0, "gate").shape.text() + ", up " + in(1, "up").shape.text());
+        if (in(1, "up").shape.elements() != in(0, "gate").shape.elements())
+            refuse_shape("gate is " + in(0, "gate").shape.text() + ", up " + in(1, "up").shape.text());
     }
     void start(const SiluGate&, const Call& c) const { silu_gate(c.launch, c.in(0), c.in(1), c.out(0), c.elements(0)); }
 
@@ -280,14 +328,16 @@ private:
         plan_map("binary", 1);
         const Operand &x = in(0, "x"), &y = in(1, "y");
         same_dtype(y, x.dtype, "y");
-        if (y.shape.elements() != x.shape.elements() && y.shape.elements() != x.shape.last()) refuse_shape("x is " + x.shape.text() + ", y " + y.shape.text());
+        if (y.shape.elements() != x.shape.elements() && y.shape.elements() != x.shape.last())
+            refuse_shape("x is " + x.shape.text() + ", y " + y.shape.text());
     }
     void start(const Binary& op, const Call& c) const { binary(c.launch, op, c.in(0), c.in(1), c.out(0), c.elements(0)); }
 
     void plan(const Argmax&) {
         const Operand& x = in(0, "x");
         same_dtype(out(0), DType::int32, "y");
-        if (out(0).shape.elements() != x.shape.rows() || (x.shape.last() == 0 && x.shape.rows() > 0)) refuse_shape("x is " + x.shape.text() + ", y " + out(0).shape.text());
+        if (out(0).shape.elements() != x.shape.rows() || (x.shape.last() == 0 && x.shape.rows() > 0))
+            refuse_shape("x is " + x.shape.text() + ", y " + out(0).shape.text());
         kernel = typed("argmax", float_of(x, "x"));
     }
     void start(const Argmax&, const Call& c) const { argmax(c.launch, c.in(0), c.out(0), c.in_rows(0)); }
@@ -300,7 +350,8 @@ private:
         int64_t R = x.shape.rows();
         if (op.k < 1 || (R > 0 && op.k > x.shape.last())) refuse_shape("k is " + std::to_string(op.k) + ", x " + x.shape.text());
         for (size_t i : {0, 1})
-            if (out(i).shape.elements() != R * op.k || out(i).shape.last() != op.k) refuse_shape("values or indices are " + out(i).shape.text());
+            if (out(i).shape.elements() != R * op.k || out(i).shape.last() != op.k)
+                refuse_shape("values or indices are " + out(i).shape.text());
         kernel = typed("top_k", dtype);
     }
     void start(const TopK&, const Call& c) const { top_k(c.launch, c.in(0), c.out(0), c.out(1), c.out_rows(0)); }
@@ -310,11 +361,14 @@ private:
         DType dtype = float_of(x, "x");
         same_dtype(in(1, "rows"), DType::int32, "rows");
         same_dtype(out(0), dtype, "y");
-        if (out(0).shape.elements() != in(1, "rows").shape.elements() * x.shape.last()) refuse_shape("y is " + out(0).shape.text());
+        if (out(0).shape.elements() != in(1, "rows").shape.elements() * x.shape.last())
+            refuse_shape("y is " + out(0).shape.text());
         kernel = typed("gather_rows", dtype);
         bytes = 2.0 * double(out(0).shape.elements()) * double(size_of(dtype));
     }
-    void start(const GatherRows&, const Call& c) const { gather_rows(c.launch, c.in(0), c.in(1), c.out(0), c.in_rows(0), c.out_rows(0)); }
+    void start(const GatherRows&, const Call& c) const {
+        gather_rows(c.launch, c.in(0), c.in(1), c.out(0), c.in_rows(0), c.out_rows(0));
+    }
 
     void plan(const SegmentMean&) {
         const Operand& x = in(0, "x");
@@ -325,14 +379,17 @@ private:
             refuse_shape("segments are " + in(1, "segments").shape.text() + ", y " + out(0).shape.text());
         kernel = typed("segment_mean", dtype);
     }
-    void start(const SegmentMean&, const Call& c) const { segment_mean(c.launch, c.in(0), c.in(1), c.out(0), c.in_rows(0), c.out_rows(0)); }
+    void start(const SegmentMean&, const Call& c) const {
+        segment_mean(c.launch, c.in(0), c.in(1), c.out(0), c.in_rows(0), c.out_rows(0));
+    }
 
     void plan(const Rope&) {
         plan_map("rope", 6);
         const Operand& x = in(0, "x");
         same_dtype(in(1, "positions"), DType::int32, "positions");
         in(2, "frequencies");
-        if (x.shape.rank != 3 || x.shape[2] % 2 != 0 || in(1, "positions").shape.elements() != x.shape[0]) refuse_shape("x is " + x.shape.text());
+        if (x.shape.rank != 3 || x.shape[2] % 2 != 0 || in(1, "positions").shape.elements() != x.shape[0])
+            refuse_shape("x is " + x.shape.text());
         check_vector(2, x.shape[2] / 2, "frequencies");
     }
     void start(const Rope&, const Call& c) const { rope(c.launch, c.in(0), c.in(1), c.vector(2), c.out(0), c.out_size(0)); }
@@ -341,30 +398,37 @@ private:
         const Operand& logits = in(0, "logits");
         if (has(1)) same_dtype(spec_.inputs[1], DType::int32, "seen");
         same_dtype(out(0), DType::float32, "y");
-        if (out(0).shape.elements() != logits.shape.elements()) refuse_shape("logits are " + logits.shape.text() + ", y " + out(0).shape.text());
+        if (out(0).shape.elements() != logits.shape.elements())
+            refuse_shape("logits are " + logits.shape.text() + ", y " + out(0).shape.text());
         if (!(op.temperature > 0.f)) throw Error("ERR_ARGUMENT", "sampleDistribution: temperature must be positive");
         kernel = typed("sample_distribution", float_of(logits, "logits"));
     }
-    void start(const SampleDistribution& op, const Call& c) const { sample_distribution(c.launch, op, c.in(0), c.in(1), c.out(0), c.in_size(1)); }
+    void start(const SampleDistribution& op, const Call& c) const {
+        sample_distribution(c.launch, op, c.in(0), c.in(1), c.out(0), c.in_size(1));
+    }
 
     void plan_resize(size_t images, DType from, DType to) {
         same_dtype(in(0, "the source"), from, "the source");
         same_dtype(in(images, "images"), DType::int32, "images");
         same_dtype(in(images + 1, "taps"), DType::int32, "taps");
         same_dtype(out(0), to, "out");
-        if (in(images, "images").shape.last() != 12) refuse_shape("images must be [n, 12], they are " + in(images, "images").shape.text());
+        if (in(images, "images").shape.last() != 12)
+            refuse_shape("images must be [n, 12], they are " + in(images, "images").shape.text());
     }
     void plan(const ResizeHorizontal&) {
         plan_resize(1, DType::uint8, DType::uint8);
         kernel = "resize_horizontal";
     }
-    void start(const ResizeHorizontal& op, const Call& c) const { resize_horizontal(c.launch, op, c.in(0), c.in(1), c.in(2), c.out(0), c.in_rows(1)); }
+    void start(const ResizeHorizontal& op, const Call& c) const {
+        resize_horizontal(c.launch, op, c.in(0), c.in(1), c.in(2), c.out(0), c.in_rows(1));
+    }
 
     void plan(const ResizeVertical& op) {
         plan_resize(1, DType::uint8, DType::float32);
         in(3, "lut");
         check_vector(3, 768, "lut");
-        if (out(0).shape.elements() != in(1, "images").shape[0] * 3 * op.width * op.height) refuse_shape("out is " + out(0).shape.text());
+        if (out(0).shape.elements() != in(1, "images").shape[0] * 3 * op.width * op.height)
+            refuse_shape("out is " + out(0).shape.text());
         kernel = "resize_vertical";
     }
     void start(const ResizeVertical& op, const Call& c) const {
@@ -385,6 +449,8 @@ private:
 
 }  // namespace
 
-std::unique_ptr<Step> plan_step(const std::shared_ptr<Context>& context, const StepSpec& spec) { return std::make_unique<CudaStep>(context, spec); }
+std::unique_ptr<Step> plan_step(const std::shared_ptr<Context>& context, const StepSpec& spec) {
+    return std::make_unique<CudaStep>(context, spec);
+}
 
 }  // namespace warpsight::cuda

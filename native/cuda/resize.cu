@@ -19,7 +19,16 @@ struct Picture {
     int64_t source, scratch;
     int width, height, x_table, x_stride, y_table, y_stride, first_row, rows;
     __device__ explicit Picture(const int32_t* m)
-        : source(m[0]), scratch(m[7]), width(m[1]), height(m[2]), x_table(m[3]), x_stride(m[4]), y_table(m[5]), y_stride(m[6]), first_row(m[8]), rows(m[9]) {}
+        : source(m[0]),
+          scratch(m[7]),
+          width(m[1]),
+          height(m[2]),
+          x_table(m[3]),
+          x_stride(m[4]),
+          y_table(m[5]),
+          y_stride(m[6]),
+          first_row(m[8]),
+          rows(m[9]) {}
 };
 
 /// The weights of one output sample; none where they leave the tables.
@@ -37,8 +46,8 @@ struct Taps {
 
 __device__ __forceinline__ uint8_t clip8(int sum) { return uint8_t(min(255, max(0, sum >> 22))); }
 
-__global__ void resize_horizontal_kernel(const uint8_t* pixels, int64_t bytes, const int32_t* images, const int32_t* taps, int64_t length, uint8_t* scratch,
-                                         int64_t scratch_bytes, int width, Rows n) {
+__global__ void resize_horizontal_kernel(const uint8_t* pixels, int64_t bytes, const int32_t* images, const int32_t* taps,
+                                         int64_t length, uint8_t* scratch, int64_t scratch_bytes, int width, Rows n) {
     if (blockIdx.y >= n.count()) return;
     const Picture p(images + int64_t(blockIdx.y) * 12);
     int64_t samples = int64_t(p.rows) * width * 3;
@@ -54,8 +63,8 @@ __global__ void resize_horizontal_kernel(const uint8_t* pixels, int64_t bytes, c
     }
 }
 
-__global__ void resize_vertical_kernel(const uint8_t* scratch, int64_t scratch_bytes, const int32_t* images, const int32_t* taps, int64_t length,
-                                       const float* lut, float* out, int width, int height, Rows n) {
+__global__ void resize_vertical_kernel(const uint8_t* scratch, int64_t scratch_bytes, const int32_t* images, const int32_t* taps,
+                                       int64_t length, const float* lut, float* out, int width, int height, Rows n) {
     int i = blockIdx.x * kThreads + threadIdx.x;
     if (blockIdx.y >= n.count() || i >= 3 * width * height) return;
     const Picture p(images + int64_t(blockIdx.y) * 12);
@@ -70,22 +79,22 @@ __global__ void resize_vertical_kernel(const uint8_t* scratch, int64_t scratch_b
 
 }  // namespace
 
-void resize_horizontal(const Launch& launch, const ResizeHorizontal& op, const TensorView& pixels, const TensorView& images, const TensorView& taps,
-                       const TensorView& scratch, Rows n) {
+void resize_horizontal(const Launch& launch, const ResizeHorizontal& op, const TensorView& pixels, const TensorView& images,
+                       const TensorView& taps, const TensorView& scratch, Rows n) {
     if (n.planned == 0 || scratch.shape.elements() == 0 || op.width == 0) return;
     resize_horizontal_kernel<<<dim3(kBlocksPerPicture, unsigned(n.planned)), kThreads, 0, launch.stream>>>(
-        pixels.as<const uint8_t>(), pixels.shape.elements(), images.as<const int32_t>(), taps.as<const int32_t>(), taps.shape.elements(),
-        scratch.as<uint8_t>(), scratch.shape.elements(), op.width, n);
+        pixels.as<const uint8_t>(), pixels.shape.elements(), images.as<const int32_t>(), taps.as<const int32_t>(),
+        taps.shape.elements(), scratch.as<uint8_t>(), scratch.shape.elements(), op.width, n);
     check_launch(launch, "resizeHorizontal");
 }
 
-void resize_vertical(const Launch& launch, const ResizeVertical& op, const TensorView& scratch, const TensorView& images, const TensorView& taps,
-                     const float* lut, const TensorView& out, Rows n) {
+void resize_vertical(const Launch& launch, const ResizeVertical& op, const TensorView& scratch, const TensorView& images,
+                     const TensorView& taps, const float* lut, const TensorView& out, Rows n) {
     int64_t samples = int64_t(3) * op.width * op.height;
     if (n.planned == 0 || samples == 0) return;
     resize_vertical_kernel<<<dim3(unsigned(ceil_div(samples, kThreads)), unsigned(n.planned)), kThreads, 0, launch.stream>>>(
-        scratch.as<const uint8_t>(), scratch.shape.elements(), images.as<const int32_t>(), taps.as<const int32_t>(), taps.shape.elements(), lut,
-        out.as<float>(), op.width, op.height, n);
+        scratch.as<const uint8_t>(), scratch.shape.elements(), images.as<const int32_t>(), taps.as<const int32_t>(),
+        taps.shape.elements(), lut, out.as<float>(), op.width, op.height, n);
     check_launch(launch, "resizeVertical");
 }
 

@@ -14,13 +14,15 @@ namespace {
 constexpr int kThreads = 256;
 
 template <typename T>
-__global__ void rope_kernel(const T* x, const int32_t* positions, const float* frequencies, T* y, Rows tokens, int H, int half_d) {
+__global__ void rope_kernel(const T* x, const int32_t* positions, const float* frequencies, T* y, Rows tokens, int H,
+                            int half_d) {
     int64_t pair = int64_t(blockIdx.x) * kThreads + threadIdx.x, token = pair / (int64_t(H) * half_d);
     if (token >= tokens.count()) return;
     int i = int(pair % half_d);
     int64_t first = pair / half_d * (2 * half_d) + i;
 
-    float position = float(positions[token]), angle = position * frequencies[i], rest = fmaf(position, frequencies[i], -angle), s, c;
+    float position = float(positions[token]), angle = position * frequencies[i], rest = fmaf(position, frequencies[i], -angle), s,
+          c;
     sincosf(angle, &s, &c);
     float sine = fmaf(rest, c, s), cosine = fmaf(-rest, s, c);
 
@@ -31,14 +33,15 @@ __global__ void rope_kernel(const T* x, const int32_t* positions, const float* f
 
 }  // namespace
 
-void rope(const Launch& launch, const TensorView& x, const TensorView& positions, const float* frequencies, const TensorView& y, Rows tokens) {
+void rope(const Launch& launch, const TensorView& x, const TensorView& positions, const float* frequencies, const TensorView& y,
+          Rows tokens) {
     int H = int(x.shape[1]), half_d = int(x.shape[2] / 2);
     int64_t pairs = tokens.planned * H * half_d;
     if (pairs == 0) return;
     by_dtype("rope", x.dtype, [&](auto zero) {
         using T = decltype(zero);
-        rope_kernel<T><<<unsigned(ceil_div(pairs, kThreads)), kThreads, 0, launch.stream>>>(x.as<const T>(), positions.as<const int32_t>(), frequencies,
-                                                                                          y.as<T>(), tokens, H, half_d);
+        rope_kernel<T><<<unsigned(ceil_div(pairs, kThreads)), kThreads, 0, launch.stream>>>(
+            x.as<const T>(), positions.as<const int32_t>(), frequencies, y.as<T>(), tokens, H, half_d);
         check_launch(launch, "rope");
     });
 }

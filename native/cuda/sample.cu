@@ -53,8 +53,8 @@ __device__ uint32_t threshold(const float* y, int V, uint64_t need, uint64_t& ab
 }
 
 template <typename T>
-__global__ __launch_bounds__(kThreads) void sample_distribution_kernel(const T* logits, const int32_t* seen, float* y, int V, Rows seen_count,
-                                                                       SampleDistribution op) {
+__global__ __launch_bounds__(kThreads) void sample_distribution_kernel(const T* logits, const int32_t* seen, float* y, int V,
+                                                                       Rows seen_count, SampleDistribution op) {
     for (int i = threadIdx.x; i < V; i += kThreads) y[i] = to_float(logits[i]) / op.temperature;
     __syncthreads();
     int64_t L = seen != nullptr ? seen_count.count() : 0;
@@ -119,13 +119,14 @@ __global__ __launch_bounds__(kThreads) void sample_distribution_kernel(const T* 
 
 }  // namespace
 
-void sample_distribution(const Launch& launch, const SampleDistribution& op, const TensorView& logits, const TensorView& seen, const TensorView& y,
-                         Rows seen_count) {
+void sample_distribution(const Launch& launch, const SampleDistribution& op, const TensorView& logits, const TensorView& seen,
+                         const TensorView& y, Rows seen_count) {
     int V = int(logits.shape.elements());
     if (V == 0) return;
     by_dtype("sampleDistribution", logits.dtype, [&](auto zero) {
         using T = decltype(zero);
-        sample_distribution_kernel<T><<<1, kThreads, 0, launch.stream>>>(logits.as<const T>(), seen.as<const int32_t>(), y.as<float>(), V, seen_count, op);
+        sample_distribution_kernel<T>
+            <<<1, kThreads, 0, launch.stream>>>(logits.as<const T>(), seen.as<const int32_t>(), y.as<float>(), V, seen_count, op);
         check_launch(launch, "sampleDistribution");
     });
 }

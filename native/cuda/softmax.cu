@@ -33,7 +33,8 @@ void softmax(const Launch& launch, const TensorView& x, const TensorView& y, Row
     if (rows.planned == 0 || D == 0) return;
     by_dtype("softmax", x.dtype, [&](auto zero) {
         using T = decltype(zero);
-        if (D <= 1024) softmax_kernel<T, 32><<<unsigned(ceil_div(rows.planned, kRowsPerBlock)), dim3(32, kRowsPerBlock), 0, launch.stream>>>(
+        if (D <= 1024)
+            softmax_kernel<T, 32><<<unsigned(ceil_div(rows.planned, kRowsPerBlock)), dim3(32, kRowsPerBlock), 0, launch.stream>>>(
                 x.as<const T>(), y.as<T>(), rows, D);
         else softmax_kernel<T, 256><<<unsigned(rows.planned), 256, 0, launch.stream>>>(x.as<const T>(), y.as<T>(), rows, D);
         check_launch(launch, "softmax");

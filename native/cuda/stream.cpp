@@ -52,7 +52,8 @@ CudaStream::CudaStream(std::shared_ptr<Context> context, bool interactive) : con
     context_->device.enter();
     int lowest = 0, highest = 0;
     context_->device.check(cudaDeviceGetStreamPriorityRange(&lowest, &highest), "stream priorities cannot be asked for");
-    context_->device.check(cudaStreamCreateWithPriority(&stream_, cudaStreamNonBlocking, interactive ? highest : lowest), "a stream cannot be made");
+    context_->device.check(cudaStreamCreateWithPriority(&stream_, cudaStreamNonBlocking, interactive ? highest : lowest),
+                           "a stream cannot be made");
 }
 
 CudaStream::~CudaStream() {
@@ -112,7 +113,8 @@ void CudaStream::upload(void* device, const void* host, size_t bytes) {
         size_t part = std::min(bytes - done, kLargestRing / 2);
         void* staged = ring_space(part);
         std::memcpy(staged, static_cast<const char*>(host) + done, part);
-        context_->device.check(cudaMemcpyAsync(static_cast<char*>(device) + done, staged, part, cudaMemcpyHostToDevice, stream_), "an upload failed");
+        context_->device.check(cudaMemcpyAsync(static_cast<char*>(device) + done, staged, part, cudaMemcpyHostToDevice, stream_),
+                               "an upload failed");
         cudaEvent_t event = context_->device.take_event();
         context_->device.check(cudaEventRecord(event, stream_), "an event cannot be recorded");
         size_t start = head_;
@@ -126,7 +128,8 @@ void CudaStream::download(void* host, const void* device, size_t bytes) {
     if (bytes == 0) return;
     context_->device.enter();
     Download d{std::make_unique<Staged>(context_, bytes), host, bytes};
-    context_->device.check(cudaMemcpyAsync(d.staged->data(), device, bytes, cudaMemcpyDeviceToHost, stream_), "a download failed");
+    context_->device.check(cudaMemcpyAsync(d.staged->data(), device, bytes, cudaMemcpyDeviceToHost, stream_),
+                           "a download failed");
     downloads_.push_back(std::move(d));
 }
 
@@ -157,9 +160,7 @@ std::function<void()> CudaStream::fence() {
     return [fence = make_fence()] { fence->finish(); };
 }
 
-void CudaStream::synchronize() {
-    make_fence()->finish();
-}
+void CudaStream::synchronize() { make_fence()->finish(); }
 
 void CudaStream::wait_for(Stream& other) {
     context_->device.enter();
@@ -190,7 +191,8 @@ CudaRecording::CudaRecording(CudaStream& stream, const std::function<void()>& la
 }
 
 CudaRecording::~CudaRecording() {
-    if (graph_ != nullptr && context_->device.try_enter()) context_->device.note(cudaGraphExecDestroy(graph_), "a graph cannot be destroyed");
+    if (graph_ != nullptr && context_->device.try_enter())
+        context_->device.note(cudaGraphExecDestroy(graph_), "a graph cannot be destroyed");
 }
 
 void CudaRecording::launch(Stream& stream) {

@@ -42,7 +42,8 @@ __global__ __launch_bounds__(kThreads) void top_k_kernel(const T* x, T* values, 
     });
 }
 
-__global__ __launch_bounds__(kThreads) void top_k_scores_kernel(const float* x, float* scores, int32_t* indices, Rows rows, int D, int k, bool use_sigmoid) {
+__global__ __launch_bounds__(kThreads) void top_k_scores_kernel(const float* x, float* scores, int32_t* indices, Rows rows, int D,
+                                                                int k, bool use_sigmoid) {
     int64_t row = blockIdx.x;
     if (row >= rows.count()) return;
     x += row * D;
@@ -66,16 +67,18 @@ void top_k(const Launch& launch, const TensorView& x, const TensorView& values, 
     if (rows.planned == 0 || k == 0) return;
     by_dtype("topK", x.dtype, [&](auto zero) {
         using T = decltype(zero);
-        top_k_kernel<T><<<unsigned(rows.planned), kThreads, 0, launch.stream>>>(x.as<const T>(), values.as<T>(), indices.as<int32_t>(), rows, D, k);
+        top_k_kernel<T><<<unsigned(rows.planned), kThreads, 0, launch.stream>>>(x.as<const T>(), values.as<T>(),
+                                                                                indices.as<int32_t>(), rows, D, k);
         check_launch(launch, "topK");
     });
 }
 
-void top_k_scores(const Launch& launch, bool sigmoid, const TensorView& logits, const TensorView& scores, const TensorView& indices, Rows rows) {
+void top_k_scores(const Launch& launch, bool sigmoid, const TensorView& logits, const TensorView& scores,
+                  const TensorView& indices, Rows rows) {
     int D = int(logits.shape.last()), k = int(indices.shape.last());
     if (rows.planned == 0 || k == 0) return;
-    top_k_scores_kernel<<<unsigned(rows.planned), kThreads, 0, launch.stream>>>(logits.as<const float>(), scores.as<float>(), indices.as<int32_t>(), rows,
-                                                                               D, k, sigmoid);
+    top_k_scores_kernel<<<unsigned(rows.planned), kThreads, 0, launch.stream>>>(logits.as<const float>(), scores.as<float>(),
+                                                                                indices.as<int32_t>(), rows, D, k, sigmoid);
     check_launch(launch, "zeroShotHead");
 }
 

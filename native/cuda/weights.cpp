@@ -17,7 +17,8 @@ DType stored_dtype(WeightLayout layout, DType dtype, DType compute) {
 
 /// Device memory that is given back at the end of a block.
 struct Scratch {
-    Scratch(Context& context, size_t bytes) : context(context), data(context.memory.allocate_plain(bytes, "a buffer for loading weights")) {}
+    Scratch(Context& context, size_t bytes)
+        : context(context), data(context.memory.allocate_plain(bytes, "a buffer for loading weights")) {}
     ~Scratch() { context.memory.release_plain(data); }
     Scratch(const Scratch&) = delete;
     Context& context;
@@ -34,7 +35,8 @@ struct Piece {
 
 }  // namespace
 
-CudaWeight::CudaWeight(std::shared_ptr<Context> context, WeightLayout layout, DType dtype, int64_t rows, int64_t columns) : context_(std::move(context)) {
+CudaWeight::CudaWeight(std::shared_ptr<Context> context, WeightLayout layout, DType dtype, int64_t rows, int64_t columns)
+    : context_(std::move(context)) {
     this->layout = layout;
     this->dtype = dtype;
     this->rows = rows;
@@ -51,9 +53,11 @@ CudaWeight::~CudaWeight() {
     context_->memory.release_plain(data_);
 }
 
-std::shared_ptr<const Weight> load_weight(std::shared_ptr<Context> context, WeightLayout layout, DType dtype, DType compute, int64_t rows, int64_t columns,
-                                          RowSource& source) {
-    if (!is_float(dtype)) throw Error("ERR_DTYPE", std::string("weight: no kernel for ") + name_of(dtype) + "; float32, float16 and bfloat16 have one");
+std::shared_ptr<const Weight> load_weight(std::shared_ptr<Context> context, WeightLayout layout, DType dtype, DType compute,
+                                          int64_t rows, int64_t columns, RowSource& source) {
+    if (!is_float(dtype))
+        throw Error("ERR_DTYPE",
+                    std::string("weight: no kernel for ") + name_of(dtype) + "; float32, float16 and bfloat16 have one");
     context->device.enter();
     DType stored = stored_dtype(layout, dtype, compute);
     auto weight = std::make_shared<CudaWeight>(context, layout, stored, rows, columns);
@@ -73,20 +77,23 @@ std::shared_ptr<const Weight> load_weight(std::shared_ptr<Context> context, Weig
         if (piece.done) piece.done();
         int64_t count = std::min(rows_per_piece, rows - row);
         source.read_rows(row, count, piece.host.data());
-        context->device.check(cudaMemcpyAsync(piece.raw.data, piece.host.data(), size_t(count) * row_bytes, cudaMemcpyHostToDevice, stream.handle()),
+        context->device.check(cudaMemcpyAsync(piece.raw.data, piece.host.data(), size_t(count) * row_bytes,
+                                              cudaMemcpyHostToDevice, stream.handle()),
                               "a weight cannot be copied");
         Matrix to = weight->matrix();
         to.data = static_cast<char*>(weight->data()) + size_t(row * weight->pitch()) * size_of(stored);
         to.rows = count;
         bool narrows = stored == DType::float16 && dtype != DType::float16;
-        convert_rows({context->device, stream.handle()}, piece.raw.data, dtype, to, narrows ? static_cast<int*>(flag.data) : nullptr);
+        convert_rows({context->device, stream.handle()}, piece.raw.data, dtype, to,
+                     narrows ? static_cast<int*>(flag.data) : nullptr);
         piece.done = stream.fence();
     }
     int overflow = 0;
     stream.download(&overflow, flag.data, sizeof overflow);
     stream.synchronize();
     if (overflow != 0)
-        throw Error("ERR_DTYPE", std::string("a ") + name_of(dtype) + " weight [" + std::to_string(rows) + ", " + std::to_string(columns) +
+        throw Error("ERR_DTYPE", std::string("a ") + name_of(dtype) + " weight [" + std::to_string(rows) + ", " +
+                                     std::to_string(columns) +
                                      "] has values beyond float16's 65504: use dtype bfloat16 or float32");
     return weight;
 }

@@ -24,7 +24,7 @@ private:
 };
 
 /// Reads the source in small pieces through page-locked memory; converted on the device. Any number of threads may load at once.
-std::shared_ptr<const Weight> load_weight(std::shared_ptr<Context> context, WeightLayout layout, DType dtype, DType compute, int64_t rows, int64_t columns,
-                                          RowSource& source);
+std::shared_ptr<const Weight> load_weight(std::shared_ptr<Context> context, WeightLayout layout, DType dtype, DType compute,
+                                          int64_t rows, int64_t columns, RowSource& source);
 
 }  // namespace warpsight::cuda

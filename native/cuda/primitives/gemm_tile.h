@@ -15,10 +15,10 @@ namespace warpsight::cuda {
 template <int M, int N, int ThreadM, int ThreadN>
 struct Tile {
     static constexpr int BM = M, BN = N, BK = 16, TM = ThreadM, TN = ThreadN;
-    static constexpr int kColumns = BN / TN;                // threads across
+    static constexpr int kColumns = BN / TN;  // threads across
     static constexpr int kThreads = (BM / TM) * kColumns;
-    static constexpr int kFloats = 2 * BK * (BM + BN);      // shared memory
-    static constexpr int kPhases = TM / 4;                  // of the way out: BM / kPhases rows each
+    static constexpr int kFloats = 2 * BK * (BM + BN);  // shared memory
+    static constexpr int kPhases = TM / 4;              // of the way out: BM / kPhases rows each
     static_assert(BM / kPhases * BN <= kFloats && BM % 32 == 0 && BN % 32 == 0 && TM % 4 == 0 && TN % 4 == 0);
 };
 
@@ -125,7 +125,8 @@ struct RowMajor {
     const T* data;
     int64_t rows, pitch;
     int columns;
-    bool vector;  // 16-byte loads: data and pitch are aligned, and a row's last pack is inside the pitch with zeros behind `columns`
+    bool
+        vector;  // 16-byte loads: data and pitch are aligned, and a row's last pack is inside the pitch with zeros behind `columns`
 
     __device__ __forceinline__ Pack<V> pack(int64_t row, int k) const {
         Pack<V> p = zeros<V>();

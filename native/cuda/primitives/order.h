@@ -12,7 +12,9 @@ __device__ __forceinline__ uint32_t order_key(float v) {
     return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
 }
 
-__device__ __forceinline__ uint64_t order_key(float v, uint32_t index) { return uint64_t(order_key(v)) << 32 | (0xffffffffu - index); }
+__device__ __forceinline__ uint64_t order_key(float v, uint32_t index) {
+    return uint64_t(order_key(v)) << 32 | (0xffffffffu - index);
+}
 
 __device__ __forceinline__ uint32_t index_of(uint64_t key) { return 0xffffffffu - uint32_t(key); }
 
