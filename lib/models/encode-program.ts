@@ -1,7 +1,7 @@
 import type { Float } from '../dtype';
 import { LruCache } from '../lru';
 import { cast } from '../ops';
-import type { InputSpec, Program, ProgramInput, ProgramResult } from '../program';
+import type { Program, ProgramResult } from '../program';
 import type { Tensor } from '../tensor';
 
 /** Sizes are rounded up to buckets, so that few programs serve all of them; programs run with the actual sizes. */
@@ -9,15 +9,6 @@ export function bucket(size: number, smallest: number, factor: number): number {
   let limit = smallest;
   while (limit < size) limit *= factor;
   return limit;
-}
-
-/** An input of an encode that changes its length: its numbers, the name of its size, and the sizes of a row of it. */
-export interface VaryingInput {
-  readonly data: ProgramInput;
-  readonly dim: string;
-  readonly count: number;
-  readonly inner: readonly number[];
-  readonly dtype: NonNullable<InputSpec['dtype']>;
 }
 
 /** Programs of one model, by what they compute and their buckets; those used last are kept. */

@@ -63,7 +63,12 @@ function pathOf(folderOrHubId: string | URL | undefined): string {
 
 /** A checkpoint without preprocessor_config.json takes pre-processed pixels only. */
 async function imageProcessorOf(folder: string): Promise<ImageProcessor | undefined> {
-  return absentAsUndefined(ImageProcessor.fromPretrained(folder), 'ERR_CHECKPOINT');
+  try {
+    return await ImageProcessor.fromPretrained(folder);
+  } catch (error) {
+    if (error instanceof WarpsightError && error.code === 'ERR_CHECKPOINT') return undefined;
+    throw error;
+  }
 }
 
 /** A checkpoint without tokenizer files takes ids only. */
@@ -71,15 +76,6 @@ async function tokenizerOf(folder: string, signal: AbortSignal | undefined): Pro
   const names = new Set(await readdir(folder));
   if (!names.has('tokenizer.json') && !names.has('vocab.json')) return undefined;
   return Tokenizer.fromPretrained(folder, signal ? { signal } : {});
-}
-
-async function absentAsUndefined<T>(loading: Promise<T>, absent: WarpsightError['code']): Promise<T | undefined> {
-  try {
-    return await loading;
-  } catch (error) {
-    if (error instanceof WarpsightError && error.code === absent) return undefined;
-    throw error;
-  }
 }
 
 function checkTokenizer(tokenizer: Tokenizer | undefined, config: ClipModelConfig, folder: string): void {

@@ -13,7 +13,7 @@ namespace warpsight {
 // ── lanes ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 Lane::Lane(std::shared_ptr<Device> device, bool interactive)
-    : device_(std::move(device)), stream_(device_->backend().make_stream(interactive)), interactive_(interactive) {
+    : device_(std::move(device)), stream_(device_->backend().make_stream(interactive)) {
     device_->executor().attach(*this);
 }
 

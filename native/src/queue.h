@@ -46,7 +46,6 @@ public:
 
     Backend& backend() const;
     Stream& stream() { return *stream_; }
-    bool interactive() const { return interactive_; }
     const std::shared_ptr<Device>& device() const { return device_; }
 
     void submit(std::unique_ptr<Job> job);
@@ -60,7 +59,6 @@ private:
     friend class Executor;
     std::shared_ptr<Device> device_;
     std::unique_ptr<Stream> stream_;
-    bool interactive_;
     Arena arena_;
     std::deque<std::unique_ptr<Job>> jobs_;  // guarded by the executor's mutex
     bool started_ = false;                   // jobs_.front() has run its first step
