@@ -1,5 +1,5 @@
-// The table of everything JavaScript can call; lib/native.ts declares its type. No arithmetic and no policy here: arguments in, handles out, and the
-// one place where a C++ exception becomes a WarpsightError.
+// The table of everything JavaScript can call; lib/native.ts declares its type. No arithmetic and no policy here: arguments in,
+// handles out, and the one place where a C++ exception becomes a WarpsightError.
 #include <cstring>
 
 #include "arguments.h"
@@ -33,7 +33,9 @@ using Function = Napi::Value (*)(const Napi::CallbackInfo&);
 template <Function function>
 Napi::Value guarded(const Napi::CallbackInfo& info) {
     Napi::Env env = info.Env();
-    auto rethrow = [env](const char* code, const std::string& message) { throw Napi::Error(env, make_error(env, code, message)); };
+    auto rethrow = [env](const char* code, const std::string& message) {
+        throw Napi::Error(env, make_error(env, code, message));
+    };
     try {
         return function(info);
     } catch (const Napi::Error&) {
@@ -48,7 +50,7 @@ Napi::Value guarded(const Napi::CallbackInfo& info) {
     return env.Undefined();
 }
 
-// ── devices ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+// ── devices ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 // devices(): { name, description, usable, reason }[]
 Napi::Value devices(const Napi::CallbackInfo& info) {
@@ -110,7 +112,7 @@ Napi::Value read_counters(const Napi::CallbackInfo& info) {
     return result;
 }
 
-// ── tensors ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+// ── tensors ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 Napi::Value wrap_storage(Napi::Env env, std::shared_ptr<Storage> storage) {
     auto handle = std::make_unique<TensorHandle>();
@@ -135,8 +137,8 @@ Napi::Value create_tensor(const Napi::CallbackInfo& info) {
     auto storage = std::make_shared<Storage>(lane, parse_dtype(info[1]), parse_shape(info[2]));
     Bytes bytes = parse_bytes(info[3], "data");
     if (bytes.size != storage->bytes())
-        throw Error("ERR_SHAPE", "data has " + std::to_string(bytes.size) + " bytes, " + storage->shape().text() + " " + name_of(storage->dtype()) + " needs " +
-                                     std::to_string(storage->bytes()));
+        throw Error("ERR_SHAPE", "data has " + std::to_string(bytes.size) + " bytes, " + storage->shape().text() + " " +
+                                     name_of(storage->dtype()) + " needs " + std::to_string(storage->bytes()));
     counters().calls.fetch_add(1, std::memory_order_relaxed);
     lane->submit(std::make_unique<UploadJob>(storage, copy_of(bytes)));
     return wrap_storage(env, std::move(storage));
@@ -147,7 +149,8 @@ Napi::Value array_of(Napi::Env env, DType dtype, std::unique_ptr<std::byte[]> by
     napi_value buffer = nullptr;
     if (size >= kCopyBelow) {
         napi_status status = napi_create_external_arraybuffer(
-            env, bytes.get(), size, [](napi_env, void* data, void*) { delete[] static_cast<std::byte*>(data); }, nullptr, &buffer);
+            env, bytes.get(), size, [](napi_env, void* data, void*) { delete[] static_cast<std::byte*>(data); }, nullptr,
+            &buffer);
         if (status == napi_ok) bytes.release();
         else buffer = nullptr;  // napi_no_external_buffers_allowed, as in Electron: copy
     }
@@ -207,7 +210,7 @@ Napi::Value dispose(const Napi::CallbackInfo& info) {
     return env.Undefined();
 }
 
-// ── programs ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+// ── programs ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 // compile(device, description): program
 Napi::Value compile(const Napi::CallbackInfo& info) {
@@ -244,7 +247,8 @@ Napi::Value program_steps(const Napi::CallbackInfo& info) {
 }
 
 int64_t leading_size(const SlotSpec& slot, const std::vector<int32_t>& symbols) {
-    return slot.leading.symbol < 0 ? (slot.shape.rank ? slot.shape[0] : 1) : slot.leading.multiple * symbols[size_t(slot.leading.symbol)];
+    return slot.leading.symbol < 0 ? (slot.shape.rank ? slot.shape[0] : 1)
+                                   : slot.leading.multiple * symbols[size_t(slot.leading.symbol)];
 }
 
 Shape actual_shape(const SlotSpec& slot, const std::vector<int32_t>& symbols) {
@@ -260,7 +264,8 @@ struct PreparedRun {
     std::vector<Napi::Value> borrowed;
 };
 
-// (program, bulk, symbols, inputs: (tensor | typed array, copied | array of typed arrays, borrowed)[], out: tensor[] | null, flag | null)
+// (program, bulk, symbols, inputs: (tensor | typed array, copied | array of typed arrays, borrowed)[],
+//  out: tensor[] | null, flag | null)
 PreparedRun prepare_run(const Napi::CallbackInfo& info) {
     Napi::Env env = info.Env();
     auto program = program_of(info[0]);
@@ -270,11 +275,13 @@ PreparedRun prepare_run(const Napi::CallbackInfo& info) {
     run.lane = info[1].ToBoolean().Value() ? pair.bulk : pair.interactive;
 
     Napi::Array symbol_values = info[2].As<Napi::Array>(), input_values = info[3].As<Napi::Array>();
-    if (!info[2].IsArray() || symbol_values.Length() != uint32_t(spec.symbols)) throw Error("ERR_ARGUMENT", "a value for each symbol is needed");
+    if (!info[2].IsArray() || symbol_values.Length() != uint32_t(spec.symbols))
+        throw Error("ERR_ARGUMENT", "a value for each symbol is needed");
     if (!info[3].IsArray() || input_values.Length() != spec.inputs.size())
         throw Error("ERR_ARGUMENT", "the program takes " + std::to_string(spec.inputs.size()) + " inputs");
     std::vector<int32_t> symbols;
-    for (int i = 0; i < spec.symbols; ++i) symbols.push_back(int32_t(parse_integer(symbol_values[uint32_t(i)], "a size", 0, program->symbol_limit(i))));
+    for (int i = 0; i < spec.symbols; ++i)
+        symbols.push_back(int32_t(parse_integer(symbol_values[uint32_t(i)], "a size", 0, program->symbol_limit(i))));
 
     std::vector<RunInput> inputs(spec.inputs.size());
     for (uint32_t i = 0; i < inputs.size(); ++i) {
@@ -283,8 +290,12 @@ PreparedRun prepare_run(const Napi::CallbackInfo& info) {
         Napi::Value value = input_values[i];
         if (value.IsExternal()) {
             inputs[i].storage = storage_of(value);
-            if (inputs[i].storage->dtype() != slot.dtype) throw Error("ERR_DTYPE", std::string("an input is ") + name_of(inputs[i].storage->dtype()) + ", the program takes " + name_of(slot.dtype));
-            if (inputs[i].storage->lane()->device() != program->device()) throw Error("ERR_DEVICE", "an input lies on another device than the program's, " + program->device()->backend().name);
+            if (inputs[i].storage->dtype() != slot.dtype)
+                throw Error("ERR_DTYPE", std::string("an input is ") + name_of(inputs[i].storage->dtype()) +
+                                             ", the program takes " + name_of(slot.dtype));
+            if (inputs[i].storage->lane()->device() != program->device())
+                throw Error("ERR_DEVICE",
+                            "an input lies on another device than the program's, " + program->device()->backend().name);
             given = inputs[i].storage->bytes();
         } else if (value.IsArray()) {
             Napi::Array pieces = value.As<Napi::Array>();
@@ -302,12 +313,14 @@ PreparedRun prepare_run(const Napi::CallbackInfo& info) {
             inputs[i].pieces.push_back({inputs[i].owned.get(), bytes.size});
         }
         if (given != expected)
-            throw Error("ERR_SHAPE", "input " + std::to_string(i) + " has " + std::to_string(given) + " bytes, " + actual_shape(slot, symbols).text() + " " +
-                                         name_of(slot.dtype) + " needs " + std::to_string(expected));
+            throw Error("ERR_SHAPE", "input " + std::to_string(i) + " has " + std::to_string(given) + " bytes, " +
+                                         actual_shape(slot, symbols).text() + " " + name_of(slot.dtype) + " needs " +
+                                         std::to_string(expected));
     }
 
     bool given = info[4].IsArray();
-    if (given && info[4].As<Napi::Array>().Length() != spec.outputs.size()) throw Error("ERR_ARGUMENT", "out needs a tensor for each output");
+    if (given && info[4].As<Napi::Array>().Length() != spec.outputs.size())
+        throw Error("ERR_ARGUMENT", "out needs a tensor for each output");
     for (uint32_t i = 0; i < spec.outputs.size(); ++i) {
         const SlotSpec& slot = spec.slots[size_t(spec.outputs[i])];
         Shape shape = actual_shape(slot, symbols);
@@ -316,9 +329,11 @@ PreparedRun prepare_run(const Napi::CallbackInfo& info) {
             continue;
         }
         std::shared_ptr<Storage> out = storage_of(Napi::Value(info[4].As<Napi::Array>()[i]));
-        if (out->dtype() != slot.dtype || out->shape().elements() != shape.elements() || out->lane()->device() != program->device())
-            throw Error("ERR_SHAPE", "out " + std::to_string(i) + " is " + out->shape().text() + " " + name_of(out->dtype()) + " on " + out->lane()->backend().name +
-                                         ", the output is " + shape.text() + " " + name_of(slot.dtype) + " on " + program->device()->backend().name);
+        if (out->dtype() != slot.dtype || out->shape().elements() != shape.elements() ||
+            out->lane()->device() != program->device())
+            throw Error("ERR_SHAPE", "out " + std::to_string(i) + " is " + out->shape().text() + " " + name_of(out->dtype()) +
+                                         " on " + out->lane()->backend().name + ", the output is " + shape.text() + " " +
+                                         name_of(slot.dtype) + " on " + program->device()->backend().name);
         run.outputs.push_back(std::move(out));
     }
     if (given)
@@ -331,7 +346,8 @@ PreparedRun prepare_run(const Napi::CallbackInfo& info) {
     return run;
 }
 
-// The typed arrays that a queued run reads where they lie must stay alive until it is done; JavaScript code does not see them meanwhile.
+// The typed arrays that a queued run reads where they lie must stay alive until it is done; JavaScript code does not see them
+// meanwhile.
 void hold_borrowed(Napi::Env env, PreparedRun& run) {
     if (run.borrowed.empty()) return;
     Napi::Array owners = Napi::Array::New(env, run.borrowed.size());
@@ -391,7 +407,7 @@ Napi::Value abort(const Napi::CallbackInfo& info) {
     return info.Env().Undefined();
 }
 
-// ── checkpoints and weights ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+// ── checkpoints and weights ──────────────────────────────────────────────────────────────────────────────────────────
 
 // openCheckpoint(paths): Promise<{ handle, tensors: { name, dtype, shape, file }[] }>; file is the index into paths
 Napi::Value open_checkpoint(const Napi::CallbackInfo& info) {
@@ -432,7 +448,8 @@ Napi::Value open_checkpoint(const Napi::CallbackInfo& info) {
 // readStored(checkpoint, tensor): Promise<Float32Array>, the numbers of a stored float tensor
 Napi::Value read_stored(const Napi::CallbackInfo& info) {
     const CheckpointHandle& checkpoint = unwrap<CheckpointHandle>(info[0]);
-    const auto& entry = checkpoint.tensors.at(size_t(parse_integer(info[1], "tensor", 0, int64_t(checkpoint.tensors.size()) - 1)));
+    const auto& entry =
+        checkpoint.tensors.at(size_t(parse_integer(info[1], "tensor", 0, int64_t(checkpoint.tensors.size()) - 1)));
     CheckpointRows::Part part{checkpoint.files.at(size_t(entry.file)), entry.tensor, 0, 0};
     return Environment::of(info.Env()).background(info.Env(), [part]() mutable -> std::function<Napi::Value(Napi::Env)> {
         part.rows = part.file->tensors()[size_t(part.tensor)].elements();
@@ -460,13 +477,19 @@ struct WeightRequest {
 };
 
 WeightRequest parse_request(const Napi::Object& object, const CheckpointHandle& checkpoint, const std::string& device) {
-    WeightRequest request{parse_layout(object.Get("layout")), parse_dtype(object.Get("compute")), parse_integer(object.Get("columns"), "columns", 1, INT32_MAX), {}, device};
-    request.key += "|" + std::to_string(int(request.layout)) + "|" + name_of(request.compute) + "|" + std::to_string(request.columns);
+    WeightRequest request{parse_layout(object.Get("layout")),
+                          parse_dtype(object.Get("compute")),
+                          parse_integer(object.Get("columns"), "columns", 1, INT32_MAX),
+                          {},
+                          device};
+    request.key +=
+        "|" + std::to_string(int(request.layout)) + "|" + name_of(request.compute) + "|" + std::to_string(request.columns);
     Napi::Array parts = object.Get("parts").As<Napi::Array>();
     for (uint32_t i = 0; i < parts.Length(); ++i) {
         Napi::Object part = Napi::Value(parts[i]).As<Napi::Object>();
         int64_t tensor = parse_integer(part.Get("tensor"), "tensor", -1, int64_t(checkpoint.tensors.size()) - 1);
-        int64_t first = parse_integer(part.Get("firstRow"), "firstRow", 0, INT32_MAX), rows = parse_integer(part.Get("rows"), "rows", 0, INT32_MAX);
+        int64_t first = parse_integer(part.Get("firstRow"), "firstRow", 0, INT32_MAX),
+                rows = parse_integer(part.Get("rows"), "rows", 0, INT32_MAX);
         CheckpointRows::Part spec;
         spec.rows = rows;
         if (tensor >= 0) {
@@ -474,7 +497,8 @@ WeightRequest parse_request(const Napi::Object& object, const CheckpointHandle& 
             spec.file = checkpoint.files.at(size_t(entry.file));
             spec.tensor = entry.tensor;
             spec.first_row = first;
-            request.key += "|" + spec.file->identity() + ":" + std::to_string(entry.tensor) + ":" + std::to_string(first) + "+" + std::to_string(rows);
+            request.key += "|" + spec.file->identity() + ":" + std::to_string(entry.tensor) + ":" + std::to_string(first) + "+" +
+                           std::to_string(rows);
         } else {
             request.key += "|zeros+" + std::to_string(rows);
         }
@@ -493,7 +517,8 @@ Napi::Value load_weights(const Napi::CallbackInfo& info) {
     if (!info[2].IsArray()) throw Error("ERR_ARGUMENT", "requests must be an array");
     Napi::Array list = info[2].As<Napi::Array>();
     auto requests = std::make_shared<std::vector<WeightRequest>>();
-    for (uint32_t i = 0; i < list.Length(); ++i) requests->push_back(parse_request(Napi::Value(list[i]).As<Napi::Object>(), checkpoint, name));
+    for (uint32_t i = 0; i < list.Length(); ++i)
+        requests->push_back(parse_request(Napi::Value(list[i]).As<Napi::Object>(), checkpoint, name));
     std::shared_ptr<std::atomic<bool>> aborted = info[3].IsExternal() ? unwrap<FlagHandle>(info[3]).flag : nullptr;
 
     return Environment::of(env).background(env, [device, requests, aborted]() -> std::function<Napi::Value(Napi::Env)> {
@@ -502,7 +527,8 @@ Napi::Value load_weights(const Napi::CallbackInfo& info) {
             const WeightRequest& request = (*requests)[i];
             return shared_weight(request.key, [&] {
                 CheckpointRows rows(request.parts, request.columns);
-                return device->backend().make_weight(request.layout, rows.dtype(), request.compute, rows.rows(), request.columns, rows);
+                return device->backend().make_weight(request.layout, rows.dtype(), request.compute, rows.rows(), request.columns,
+                                                     rows);
             });
         }));
         return [weights](Napi::Env env) -> Napi::Value {
@@ -525,7 +551,8 @@ Napi::Value create_weight(const Napi::CallbackInfo& info) {
     DType dtype = parse_dtype(info[2]), compute = parse_dtype(info[3]);
     int64_t rows = parse_integer(info[4], "rows", 0, INT32_MAX), columns = parse_integer(info[5], "columns", 0, INT32_MAX);
     Bytes bytes = parse_bytes(info[6], "data");
-    if (bytes.size != size_t(rows) * size_t(columns) * size_of(dtype)) throw Error("ERR_SHAPE", "data does not have rows · columns elements");
+    if (bytes.size != size_t(rows) * size_t(columns) * size_of(dtype))
+        throw Error("ERR_SHAPE", "data does not have rows · columns elements");
     MemoryRows source(static_cast<const std::byte*>(bytes.data), size_t(columns) * size_of(dtype));
     auto handle = std::make_unique<WeightHandle>();
     handle->weight = Device::open(name)->backend().make_weight(layout, dtype, compute, rows, columns, source);

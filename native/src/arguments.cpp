@@ -21,7 +21,7 @@ std::shared_ptr<Storage> storage_of(const Napi::Value& value) {
     return storage;
 }
 
-// ── values ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+// ── values ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 std::string parse_string(const Napi::Value& value, const char* what) {
     if (!value.IsString()) throw Error("ERR_ARGUMENT", std::string(what) + " must be a string");
@@ -36,7 +36,8 @@ double parse_number(const Napi::Value& value, const char* what) {
 int64_t parse_integer(const Napi::Value& value, const char* what, int64_t min, int64_t max) {
     double number = parse_number(value, what);
     if (!(number >= double(min) && number <= double(max)) || number != std::floor(number))
-        throw Error("ERR_ARGUMENT", std::string(what) + " must be an integer from " + std::to_string(min) + " to " + std::to_string(max));
+        throw Error("ERR_ARGUMENT",
+                    std::string(what) + " must be an integer from " + std::to_string(min) + " to " + std::to_string(max));
     return int64_t(number);
 }
 
@@ -69,7 +70,8 @@ constexpr int64_t kMaxElements = int64_t(1) << 40;  // far above any memory, far
 
 Shape parse_shape(const Napi::Value& value) {
     Napi::Array sizes = parse_array(value, "shape");
-    if (sizes.Length() > uint32_t(kMaxRank)) throw Error("ERR_SHAPE", "a tensor has at most " + std::to_string(kMaxRank) + " dimensions");
+    if (sizes.Length() > uint32_t(kMaxRank))
+        throw Error("ERR_SHAPE", "a tensor has at most " + std::to_string(kMaxRank) + " dimensions");
     Shape shape;
     int64_t elements = 1;
     for (uint32_t i = 0; i < sizes.Length(); ++i) {
@@ -104,7 +106,7 @@ Bytes parse_bytes(const Napi::Value& value, const char* what) {
     return {data, length * element};
 }
 
-// ── operations ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+// ── operations ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 namespace {
 
@@ -113,19 +115,25 @@ class Params {
 public:
     explicit Params(Napi::Object object) : object_(object) {}
     float number(const char* name) const { return float(parse_number(object_.Get(name), name)); }
-    int integer(const char* name, int64_t min = 0, int64_t max = 1 << 30) const { return int(parse_integer(object_.Get(name), name, min, max)); }
+    int integer(const char* name, int64_t min = 0, int64_t max = 1 << 30) const {
+        return int(parse_integer(object_.Get(name), name, min, max));
+    }
     bool flag(const char* name) const { return object_.Get(name).ToBoolean().Value(); }
 
     Activation activation() const {
         static const std::unordered_map<std::string, Activation> names = {
-            {"none", Activation::none}, {"gelu", Activation::gelu}, {"geluTanh", Activation::gelu_tanh}, {"quickGelu", Activation::quick_gelu},
-            {"silu", Activation::silu}, {"relu", Activation::relu}, {"tanh", Activation::tanh},          {"sigmoid", Activation::sigmoid},
+            {"none", Activation::none},          {"gelu", Activation::gelu},
+            {"geluTanh", Activation::gelu_tanh}, {"quickGelu", Activation::quick_gelu},
+            {"silu", Activation::silu},          {"relu", Activation::relu},
+            {"tanh", Activation::tanh},          {"sigmoid", Activation::sigmoid},
         };
         auto found = names.find(parse_string(object_.Get("activation"), "activation"));
         if (found == names.end()) throw Error("ERR_ARGUMENT", "unknown activation");
         return found->second;
     }
-    Arithmetic arithmetic() const { return parse_string(object_.Get("arithmetic"), "arithmetic") == "multiply" ? Arithmetic::multiply : Arithmetic::add; }
+    Arithmetic arithmetic() const {
+        return parse_string(object_.Get("arithmetic"), "arithmetic") == "multiply" ? Arithmetic::multiply : Arithmetic::add;
+    }
 
 private:
     Napi::Object object_;
@@ -149,7 +157,10 @@ Operation parse_operation(const std::string& name, const Params& p) {
              return a;
          }},
         {"l2Normalize", [](const Params&) -> Operation { return L2Normalize{}; }},
-        {"scaledLogits", [](const Params& p) -> Operation { return ScaledLogits{p.number("multiplier"), p.number("bias"), p.flag("yUnit")}; }},
+        {"scaledLogits",
+         [](const Params& p) -> Operation {
+             return ScaledLogits{p.number("multiplier"), p.number("bias"), p.flag("yUnit")};
+         }},
         {"zeroShotHead",
          [](const Params& p) -> Operation {
              return ZeroShotHead{p.number("multiplier"), p.number("bias"), p.flag("yUnit"), p.flag("sigmoid"), p.integer("k", 1)};
@@ -165,10 +176,14 @@ Operation parse_operation(const std::string& name, const Params& p) {
         {"rope", [](const Params&) -> Operation { return Rope{}; }},
         {"sampleDistribution",
          [](const Params& p) -> Operation {
-             return SampleDistribution{p.number("temperature"), p.number("topP"), p.number("repetitionPenalty"), p.integer("topK")};
+             return SampleDistribution{p.number("temperature"), p.number("topP"), p.number("repetitionPenalty"),
+                                       p.integer("topK")};
          }},
         {"resizeHorizontal", [](const Params& p) -> Operation { return ResizeHorizontal{p.integer("width", 1)}; }},
-        {"resizeVertical", [](const Params& p) -> Operation { return ResizeVertical{p.integer("width", 1), p.integer("height", 1)}; }},
+        {"resizeVertical",
+         [](const Params& p) -> Operation {
+             return ResizeVertical{p.integer("width", 1), p.integer("height", 1)};
+         }},
         {"cast", [](const Params&) -> Operation { return Cast{}; }},
     };
     auto found = table.find(name);
@@ -177,7 +192,8 @@ Operation parse_operation(const std::string& name, const Params& p) {
 }
 
 Leading parse_leading(const Napi::Object& object, int symbols) {
-    return {int(parse_integer(object.Get("symbol"), "symbol", -1, symbols - 1)), parse_integer(object.Get("multiple"), "multiple", 1, kMaxElements)};
+    return {int(parse_integer(object.Get("symbol"), "symbol", -1, symbols - 1)),
+            parse_integer(object.Get("multiple"), "multiple", 1, kMaxElements)};
 }
 
 OperandSpec parse_operand(const Napi::Value& value, const ProgramSpec& program) {
@@ -195,14 +211,16 @@ OperandSpec parse_operand(const Napi::Value& value, const ProgramSpec& program) 
     spec.operand.dtype = slot.dtype;
     spec.operand.shape = parse_shape(object.Get("shape"));
     spec.operand.leading = parse_leading(object, program.symbols);
-    if (spec.operand.shape.elements() != slot.shape.elements()) throw Error("ERR_SHAPE", "an operand must have as many elements as its slot");
+    if (spec.operand.shape.elements() != slot.shape.elements())
+        throw Error("ERR_SHAPE", "an operand must have as many elements as its slot");
     return spec;
 }
 
 std::vector<int> parse_slots(const Napi::Value& value, const ProgramSpec& program) {
     Napi::Array array = parse_array(value, "slots");
     std::vector<int> slots;
-    for (uint32_t i = 0; i < array.Length(); ++i) slots.push_back(int(parse_integer(array[i], "slot", 0, int64_t(program.slots.size()) - 1)));
+    for (uint32_t i = 0; i < array.Length(); ++i)
+        slots.push_back(int(parse_integer(array[i], "slot", 0, int64_t(program.slots.size()) - 1)));
     return slots;
 }
 
@@ -217,7 +235,8 @@ ProgramSpec parse_program(const Napi::Value& value) {
     Napi::Array slots = parse_array(object.Get("slots"), "slots");
     for (uint32_t i = 0; i < slots.Length(); ++i) {
         Napi::Object slot = parse_object(slots[i], "slot");
-        program.slots.push_back({parse_dtype(slot.Get("dtype")), parse_shape(slot.Get("shape")), parse_leading(slot, program.symbols)});
+        program.slots.push_back(
+            {parse_dtype(slot.Get("dtype")), parse_shape(slot.Get("shape")), parse_leading(slot, program.symbols)});
     }
     program.inputs = parse_slots(object.Get("inputs"), program);
     program.outputs = parse_slots(object.Get("outputs"), program);
@@ -226,7 +245,8 @@ ProgramSpec parse_program(const Napi::Value& value) {
     for (uint32_t i = 0; i < steps.Length(); ++i) {
         Napi::HandleScope scope(value.Env());
         Napi::Object step = parse_object(steps[i], "step");
-        ProgramStepSpec spec{parse_operation(parse_string(step.Get("op"), "op"), Params(parse_object(step.Get("params"), "params"))), {}, {}};
+        ProgramStepSpec spec{
+            parse_operation(parse_string(step.Get("op"), "op"), Params(parse_object(step.Get("params"), "params"))), {}, {}};
         Napi::Array inputs = parse_array(step.Get("inputs"), "inputs"), outputs = parse_array(step.Get("outputs"), "outputs");
         if (inputs.Length() > 8 || outputs.Length() > 4) throw Error("ERR_ARGUMENT", "a step has at most 8 inputs and 4 outputs");
         for (uint32_t j = 0; j < inputs.Length(); ++j) spec.inputs.push_back(parse_operand(inputs[j], program));

@@ -1,4 +1,5 @@
-// From JavaScript values to the core's plain data. lib/ops has checked what users gave; here every number is still bounded before memory depends on it.
+// From JavaScript values to the core's plain data. lib/ops has checked what users gave; here every number is still bounded before
+// memory depends on it.
 #pragma once
 
 #include "environment.h"

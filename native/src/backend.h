@@ -1,5 +1,5 @@
-// What the core asks of a backend (native/src/cpu, native/cuda). A backend is a device of this process: it owns memory and weights, plans
-// operations into steps and runs them in order on a stream. Nothing here names a thread pool or a cudaStream_t.
+// What the core asks of a backend (native/src/cpu, native/cuda). A backend is a device of this process: it owns memory and
+// weights, plans operations into steps and runs them in order on a stream. Nothing here names a thread pool or a cudaStream_t.
 #pragma once
 
 #include <functional>
@@ -14,7 +14,8 @@
 
 namespace warpsight {
 
-/// A leading dimension that is known only when the program runs: size[0] = multiple · symbols[symbol], at most the planned size[0].
+/// A leading dimension that is known only when the program runs: size[0] = multiple · symbols[symbol], at most the planned
+/// size[0].
 struct Leading {
     int symbol = -1;  // -1: fixed
     int64_t multiple = 1;
@@ -31,7 +32,7 @@ class Weight {
 public:
     virtual ~Weight() = default;
     WeightLayout layout{};
-    DType dtype{};  // as stored on the device
+    DType dtype{};                  // as stored on the device
     int64_t rows = 0, columns = 0;  // [N, K], [N, 1] or [V, D]
     size_t bytes = 0;               // on the device, padding included
 };
@@ -58,8 +59,8 @@ struct StepSpec {
 };
 
 /// What a step gets when it runs. Absent operands and weights have data = nullptr.
-/// On the CPU shapes are the actual ones. On CUDA, where one recorded launch serves all sizes up to the planned ones, shapes are the planned ones and
-/// kernels read the actual symbol values from `symbols` on the device (null in a program without symbols).
+/// On the CPU shapes are the actual ones. On CUDA, where one recorded launch serves all sizes up to the planned ones, shapes are
+/// the planned ones and kernels read the actual symbol values from `symbols` on the device (null in a program without symbols).
 struct StepArguments {
     std::span<const TensorView> inputs, outputs;
     void* workspace = nullptr;
@@ -74,9 +75,9 @@ public:
     virtual ~Step() = default;
     virtual void run(Stream& stream, const StepArguments& arguments) const = 0;
 
-    std::string kernel;            // which kernel was chosen, e.g. "gemm_avx512_14x32", "gemm_simt<half>"
-    double flops = 0, bytes = 0;   // at the planned sizes: 2 per multiply-add; each operand counted once
-    size_t workspace_bytes = 0;    // scratch that lives during the step only
+    std::string kernel;           // which kernel was chosen, e.g. "gemm_avx512_14x32", "gemm_simt<half>"
+    double flops = 0, bytes = 0;  // at the planned sizes: 2 per multiply-add; each operand counted once
+    size_t workspace_bytes = 0;   // scratch that lives during the step only
 };
 
 /// Order of execution on a device. CPU: steps run in the caller's thread with the pool's help. CUDA: a cudaStream_t.
@@ -110,12 +111,12 @@ class Backend {
 public:
     virtual ~Backend() = default;
 
-    std::string name;         // "cpu", "cuda:0"
+    std::string name;          // "cpu", "cuda:0"
     bool host_memory = false;  // true on the CPU: a host buffer can be an operand where it lies
-    std::string description;  // "NVIDIA H100 80GB HBM3 (compute capability 9.0)", "avx512, 2 threads"
+    std::string description;   // "NVIDIA H100 80GB HBM3 (compute capability 9.0)", "avx512, 2 threads"
 
-    /// Memory for tensors and arenas, from a pool that reuses freed blocks in stream order. Throws ERR_OUT_OF_MEMORY. Zero bytes are allowed.
-    /// Called from any thread, like release(): a tensor is dropped by whoever held it last.
+    /// Memory for tensors and arenas, from a pool that reuses freed blocks in stream order. Throws ERR_OUT_OF_MEMORY. Zero bytes
+    /// are allowed. Called from any thread, like release(): a tensor is dropped by whoever held it last.
     virtual void* allocate(size_t bytes, Stream& stream) = 0;
     virtual void release(void* memory, size_t bytes, Stream& stream) noexcept = 0;
     virtual DeviceMemory memory() = 0;
@@ -125,13 +126,14 @@ public:
     /// Throws ERR_DTYPE, ERR_SHAPE where this backend has no kernel for it.
     virtual std::unique_ptr<Step> plan(const StepSpec& spec) = 0;
 
-    /// Null: this backend replays by running the steps (CPU). Otherwise `record` launches the steps while the stream records them.
+    /// Null: this backend replays by running the steps (CPU). Otherwise `record` launches the steps while the stream records
+    /// them.
     virtual std::unique_ptr<Recording> record(Stream& stream, const std::function<void()>& launches) = 0;
 
-    /// `dtype` is the type that `source` delivers; `compute` the dtype of the activations it will meet (design.md, "dtype, exactly").
-    /// A row of the source is `columns` wide. Called from loader threads, several at once.
-    virtual std::shared_ptr<const Weight> make_weight(WeightLayout layout, DType dtype, DType compute, int64_t rows, int64_t columns,
-                                                      RowSource& source) = 0;
+    /// `dtype` is the type that `source` delivers; `compute` the dtype of the activations it will meet (design.md, "dtype,
+    /// exactly"). A row of the source is `columns` wide. Called from loader threads, several at once.
+    virtual std::shared_ptr<const Weight> make_weight(WeightLayout layout, DType dtype, DType compute, int64_t rows,
+                                                      int64_t columns, RowSource& source) = 0;
 };
 
 }  // namespace warpsight

@@ -4,7 +4,7 @@
 
 namespace warpsight {
 
-// ── completions ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+// ── completions ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 std::shared_ptr<Completions> Completions::create(Napi::Env env) {
     auto completions = std::make_shared<Completions>();
@@ -46,7 +46,7 @@ void Completions::close() {
     waiting_.clear();
 }
 
-// ── environment ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+// ── environment ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 Environment::Environment(Napi::Env env) : completions_(Completions::create(env)) {
     // Hooks run last in, first out: this one before Node tears down the thread-safe function it was added after.

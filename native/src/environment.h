@@ -1,4 +1,5 @@
-// What belongs to one JavaScript environment (the main thread, or a worker): its lanes on each device and the way back to its event loop.
+// What belongs to one JavaScript environment (the main thread, or a worker): its lanes on each device and the way back to its
+// event loop.
 #pragma once
 
 #define NODE_ADDON_API_REQUIRE_BASIC_FINALIZERS
@@ -55,7 +56,8 @@ public:
     LanePair& lanes(const std::string& device);
     const std::shared_ptr<Completions>& completions() const { return completions_; }
 
-    /// A promise that `work` settles: it runs in a thread of its own and returns what makes the value in the event loop. An Error rejects.
+    /// A promise that `work` settles: it runs in a thread of its own and returns what makes the value in the event loop. An Error
+    /// rejects.
     Napi::Promise background(Napi::Env env, std::function<std::function<Napi::Value(Napi::Env)>()> work);
 
     /// Keeps a JavaScript value alive until let_go(id), in the JavaScript thread.

@@ -3,12 +3,12 @@
 // Conventions
 //   inputs, outputs  named in order in each comment; "?" may be absent. Shapes and dtypes were checked in lib/ops; a backend
 //                    checks only what its memory accesses rely on.
-//   float            the activation dtype: float32 on the CPU; float32, float16 or bfloat16 on CUDA, the same for all float tensors
-//                    of one operation unless said otherwise. Sums, means and softmax are float32 whatever the storage.
+//   float            the activation dtype: float32 on the CPU; float32, float16 or bfloat16 on CUDA, the same for all float
+//                    tensors of one operation unless said otherwise. Sums, means and softmax are float32 whatever the storage.
 //   rows             x [..., D] is treated as [rows, D].
 //   W                a Weight (backend.h): a matrix in the backend's own layout, a float32 vector, or a table of rows.
-//   NaN              propagates. Integer inputs that index (ids, positions, rows, segments) may be wrong when they were computed on
-//                    the device: an index out of range must not touch memory outside; such a row reads as NaN.
+//   NaN              propagates. Integer inputs that index (ids, positions, rows, segments) may be wrong when they were
+//                    computed on the device: an index out of range must not touch memory outside; such a row reads as NaN.
 #pragma once
 
 #include <cstdint>
@@ -19,14 +19,17 @@ namespace warpsight {
 enum class Activation : uint8_t { none, gelu, gelu_tanh, quick_gelu, silu, relu, tanh, sigmoid };
 
 /// y = act(x·Wᵀ + b) + r
-/// in: x float [M, K] · weight W matrix [N, K], or a float tensor [N, K] · bias? W vector [N] · residual? float [M, N]; out: y float [M, N]
+/// in: x float [M, K] · weight W matrix [N, K], or a float tensor [N, K] · bias? W vector [N] · residual? float [M, N]
+/// out: y float [M, N]
 struct Linear {
     Activation activation = Activation::none;
 };
 
 /// A convolution whose stride is its kernel, class token in front and positions added (each where given).
-/// y[i·T + t] = (t < c ? class : pixels' patch (t − c)·Wᵀ + b) + positions[t], c = 1 where there is a class token, else 0; T = c + (H/p)·(W/p)
-/// in: pixels float32 [n, C, H, W] · weight W matrix [D, C·p·p] · bias? W vector [D] · class? W vector [D] · positions? W vector [T·D];
+/// y[i·T + t] = (t < c ? class : pixels' patch (t − c)·Wᵀ + b) + positions[t], with c = 1 where there is a class token, else 0;
+/// T = c + (H/p)·(W/p)
+/// in: pixels float32 [n, C, H, W] · weight W matrix [D, C·p·p] · bias? W vector [D] · class? W vector [D] ·
+///     positions? W vector [T·D]
 /// out: y float [n·T, D]. Patches row by row; pixels beyond the last whole patch are not read.
 struct PatchEmbed {
     int patch = 0;
@@ -37,24 +40,27 @@ struct PatchEmbed {
 struct Embed {};
 
 /// sum = x + residual; y = (sum − mean) / sqrt(var + eps) · weight + bias, biased variance by a second pass over sum − mean
-/// in: x float [R, D] · weight W vector [D] · bias? W vector [D] · residual? float [R, D]; out: y float [R, D] · sum? float [R, D]
+/// in: x float [R, D] · weight W vector [D] · bias? W vector [D] · residual? float [R, D]
+/// out: y float [R, D] · sum? float [R, D]
 struct LayerNorm {
     float eps = 1e-5f;
 };
 
-/// sum = x + residual; y = sum / sqrt(mean(sum²) + eps) · weight;  in: x · weight W vector [D] · residual?; out: y · sum?
+/// sum = x + residual; y = sum / sqrt(mean(sum²) + eps) · weight;
+/// in: x · weight W vector [D] · residual?; out: y · sum?
 struct RmsNorm {
     float eps = 1e-5f;
 };
 
 /// softmax(scale·q·kᵀ + mask)·v for each segment and head; a query that sees no key gives zeros.
-/// A row of q holds `heads` heads of headDim from column qOffset on; k and v hold kvHeads, each serving heads/kvHeads neighbouring
-/// query heads. Packed QKV is the same tensor three times with offsets 0, D, 2·D.
-/// segments? int32 [S, 6]: qStart, qCount, kStart, kCount, prefixStart, prefixCount (rows). Query i of a segment sees all prefix rows and the
-/// own rows kStart + j, j < kCount; if causal only j <= i + kCount − qCount. Without segments: sequences of exactly maxQueries query rows and
-/// maxKeys key rows, one after the other. Keys are taken in the order prefix, own: results are bit for bit those of a contiguous layout.
-/// in: q float [Rq, ≥] · k float [Rk, ≥] · v float [Rk, ≥] · segments? · mask? int32 [Rk] (keys with 0 are not seen); out: float [Rq, heads·headDim].
-/// Rows of q that no segment names keep no defined value.
+/// A row of q holds `heads` heads of headDim from column qOffset on; k and v hold kvHeads, each serving heads/kvHeads
+/// neighbouring query heads. Packed QKV is the same tensor three times with offsets 0, D, 2·D.
+/// segments? int32 [S, 6]: qStart, qCount, kStart, kCount, prefixStart, prefixCount (rows). Query i of a segment sees all prefix
+/// rows and the own rows kStart + j, j < kCount; if causal only j <= i + kCount − qCount. Without segments: sequences of exactly
+/// maxQueries query rows and maxKeys key rows, one after the other. Keys are taken in the order prefix, own: results are bit for
+/// bit those of a contiguous layout.
+/// in: q float [Rq, ≥] · k float [Rk, ≥] · v float [Rk, ≥] · segments? · mask? int32 [Rk] (keys with 0 are not seen)
+/// out: float [Rq, heads·headDim]. Rows of q that no segment names keep no defined value.
 struct Attention {
     int heads = 1, kv_heads = 1, head_dim = 1;
     int q_offset = 0, k_offset = 0, v_offset = 0;
@@ -63,72 +69,86 @@ struct Attention {
     float scale = 1.f;
 };
 
-/// y = x / max(‖x‖₂, tiny) per row: a zero row stays zero, and the norm does not overflow (scale by the row's largest magnitude where the plain
-/// sum of squares is not a normal float32).  in: x float [R, D]; out: y float [R, D]
+/// y = x / max(‖x‖₂, tiny) per row: a zero row stays zero, and the norm does not overflow (scale by the row's largest magnitude
+/// where the plain sum of squares is not a normal float32).
+/// in: x float [R, D]; out: y float [R, D]
 struct L2Normalize {};
 
-/// y[i, j] = multiplier·cos(x_i, y_j) + bias, float32 out.  in: x float [n, D] · y float [m, D]; out: float32 [n, m]
+/// y[i, j] = multiplier·cos(x_i, y_j) + bias, float32 out.
+/// in: x float [n, D] · y float [m, D]; out: float32 [n, m]
 struct ScaledLogits {
     float multiplier = 1.f, bias = 0.f;  // multiplier = exp(logit scale)
     bool y_unit = false;                 // rows of y have unit length already
 };
 
-/// Softmax over all classes (or sigmoid each) of ScaledLogits, then the k largest: without writing the logits where the backend can.
-/// in: x float [n, D] · classes float [m, D]; out: scores float32 [n, k] falling · indices int32 [n, k], ties: the smaller index first
+/// Softmax over all classes (or sigmoid each) of ScaledLogits, then the k largest; the logits are not written where the
+/// backend can do without.
+/// in: x float [n, D] · classes float [m, D]; out: scores float32 [n, k] falling · indices int32 [n, k], equal scores: the
+///     smaller index first
 struct ZeroShotHead {
     float multiplier = 1.f, bias = 0.f;
     bool y_unit = false, sigmoid = false;
     int k = 1;
 };
 
-/// Over the last dimension, maximum subtracted first.  in: x float [R, D]; out: float [R, D]
+/// Over the last dimension, maximum subtracted first.
+/// in: x float [R, D]; out: float [R, D]
 struct Softmax {};
 
-/// Elementwise.  in: x float [...]; out: float [...]
+/// Elementwise.
+/// in: x float [...]; out: float [...]
 struct Activate {
     Activation activation = Activation::none;
 };
 
-/// silu(gate)·up, elementwise.  in: gate · up; out
+/// silu(gate)·up, elementwise.
+/// in: gate · up; out
 struct SiluGate {};
 
 enum class Arithmetic : uint8_t { add, multiply };
 
-/// Elementwise; y has the shape of x, or is one row [D] that is used for each row of x.  in: x float · y float; out float
+/// Elementwise; y has the shape of x, or is one row [D] that is used for each row of x.
+/// in: x float · y float; out float
 struct Binary {
     Arithmetic arithmetic = Arithmetic::add;
 };
 
-/// The index of the largest value of each row: the first of equal ones; NaN is larger than everything, the first NaN wins (torch.argmax).
+/// The index of the largest value of each row: the first of equal ones; NaN is larger than everything and the first NaN
+/// wins (as torch.argmax).
 /// in: x float [R, D]; out: int32 [R]
 struct Argmax {};
 
-/// The k largest of each row, falling, equal values: the smaller index first; NaN first.  in: x float [R, D]; out: values float [R, k] · indices int32 [R, k]
+/// The k largest of each row, falling, equal values: the smaller index first; NaN first.
+/// in: x float [R, D]; out: values float [R, k] · indices int32 [R, k]
 struct TopK {
     int k = 1;
 };
 
-/// y[r] = x[rows[r]].  in: x float [R, D] · rows int32 [m]; out: float [m, D]
+/// y[r] = x[rows[r]].
+/// in: x float [R, D] · rows int32 [m]; out: float [m, D]
 struct GatherRows {};
 
-/// y[c] = mean of rows start … start + count − 1.  in: x float [R, D] · segments int32 [C, 2] (start, count; count 0 gives NaN); out: float [C, D]
+/// y[c] = mean of rows start … start + count − 1.
+/// in: x float [R, D] · segments int32 [C, 2] (start, count; count 0 gives NaN); out: float [C, D]
 struct SegmentMean {};
 
 /// Component i turns with component i + d/2 (the Llama form on the Hub) by position·frequency[i].
 /// in: x float [T, H, d] · positions int32 [T] · frequencies W vector [d/2]; out: float [T, H, d]
 struct Rope {};
 
-/// The distribution that is sampled from, in this order: repetition penalty (a positive logit of a seen id is divided by it, a negative one multiplied),
-/// temperature, topK (the k largest; those equal to the k-th stay; 0: off), topP (smallest set of the largest whose sum reaches p, at least one), softmax.
+/// The distribution that is sampled from, in this order: repetition penalty (a positive logit of a seen id is divided by it, a
+/// negative one multiplied), temperature, topK (the k largest; those equal to the k-th stay; 0: off), topP (smallest set of the
+/// largest whose sum reaches p, at least one), softmax.
 /// in: logits float [V] · seen? int32 [L]; out: float32 [V]
 struct SampleDistribution {
     float temperature = 1.f, top_p = 1.f, repetition_penalty = 1.f;
     int top_k = 0;
 };
 
-/// First pass of the resampling (lib/preprocess/resample.ts): uint8 rows to uint8 rows of the output's width; PIL's integer arithmetic,
-/// clip8((2^21 + Σ w·source) >> 22).
-/// in: pixels uint8 [bytes] (RGB, HWC, pictures one after the other) · images int32 [n, 12] · taps int32 [len]; out: scratch uint8 [bytes]
+/// First pass of the resampling (lib/preprocess/resample.ts): uint8 rows to uint8 rows of the output's width; PIL's integer
+/// arithmetic, clip8((2^21 + Σ w·source) >> 22).
+/// in: pixels uint8 [bytes] (RGB, HWC, pictures one after the other) · images int32 [n, 12] · taps int32 [len]
+/// out: scratch uint8 [bytes]
 /// images: sourceOffset, sourceWidth, sourceHeight, xTable, xStride, yTable, yStride, scratchOffset, firstRow, rows, 0, 0.
 /// taps: for output i at table + i·stride: first, count, w_0 … ; count 0 gives 0.
 struct ResizeHorizontal {
@@ -141,11 +161,13 @@ struct ResizeVertical {
     int width = 0, height = 0;
 };
 
-/// Same values in another float dtype, rounded to nearest even.  in: x float; out: float
+/// Same values in another float dtype, rounded to nearest even.
+/// in: x float; out: float
 struct Cast {};
 
-using Operation = std::variant<Linear, PatchEmbed, Embed, LayerNorm, RmsNorm, Attention, L2Normalize, ScaledLogits, ZeroShotHead, Softmax, Activate,
-                               SiluGate, Binary, Argmax, TopK, GatherRows, SegmentMean, Rope, SampleDistribution, ResizeHorizontal, ResizeVertical, Cast>;
+using Operation = std::variant<Linear, PatchEmbed, Embed, LayerNorm, RmsNorm, Attention, L2Normalize, ScaledLogits, ZeroShotHead,
+                               Softmax, Activate, SiluGate, Binary, Argmax, TopK, GatherRows, SegmentMean, Rope,
+                               SampleDistribution, ResizeHorizontal, ResizeVertical, Cast>;
 
 /// The operation's name in lib/ops, native code, tests and benches: "linear", "patchEmbed", …
 const char* name_of(const Operation& op);

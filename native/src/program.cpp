@@ -15,9 +15,28 @@ Counters& counters() {
 }
 
 const char* name_of(const Operation& op) {
-    static const char* const names[] = {"linear",    "patchEmbed", "embed",    "layerNorm", "rmsNorm",    "attention",   "l2Normalize", "scaledLogits",
-                                        "zeroShotHead", "softmax",    "activate", "siluGate",  "binary",     "argmax",      "topK",        "gatherRows",
-                                        "segmentMean",  "rope",       "sampleDistribution",    "resizeHorizontal", "resizeVertical", "cast"};
+    static const char* const names[] = {"linear",
+                                        "patchEmbed",
+                                        "embed",
+                                        "layerNorm",
+                                        "rmsNorm",
+                                        "attention",
+                                        "l2Normalize",
+                                        "scaledLogits",
+                                        "zeroShotHead",
+                                        "softmax",
+                                        "activate",
+                                        "siluGate",
+                                        "binary",
+                                        "argmax",
+                                        "topK",
+                                        "gatherRows",
+                                        "segmentMean",
+                                        "rope",
+                                        "sampleDistribution",
+                                        "resizeHorizontal",
+                                        "resizeVertical",
+                                        "cast"};
     static_assert(std::size(names) == std::variant_size_v<Operation>);
     return names[op.index()];
 }
@@ -41,7 +60,7 @@ static std::string shapes_text(const std::vector<OperandSpec>& operands) {
     return text + ")";
 }
 
-// ── planning ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+// ── planning ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 Program::Program(std::shared_ptr<Device> device, ProgramSpec spec) : device_(std::move(device)), spec_(std::move(spec)) {
     for (ProgramStepSpec& step : spec_.steps) {
@@ -99,7 +118,8 @@ void Program::place_slots() {
     slot_offset_.assign(spec_.slots.size(), kOutside);
     std::vector<Piece> pieces;
     for (size_t slot = 0; slot < spec_.slots.size(); ++slot)
-        if (last[slot] >= 0) pieces.push_back({bytes_of(spec_.slots[slot]), outside[slot] ? -1 : first[slot], last[slot], &slot_offset_[slot]});
+        if (last[slot] >= 0)
+            pieces.push_back({bytes_of(spec_.slots[slot]), outside[slot] ? -1 : first[slot], last[slot], &slot_offset_[slot]});
     // An input or output that lives outside still gets a place if it is an input: host memory is staged there.
     std::erase_if(pieces, [&](const Piece& piece) {
         size_t slot = size_t(piece.offset - slot_offset_.data());
@@ -122,14 +142,17 @@ void Program::place_slots() {
             offset = std::max(offset, align(*other->offset + other->bytes));
         }
         *piece.offset = offset;
-        placed.insert(std::upper_bound(placed.begin(), placed.end(), &piece, [](auto* a, auto* b) { return *a->offset < *b->offset; }), &piece);
+        placed.insert(
+            std::upper_bound(placed.begin(), placed.end(), &piece, [](auto* a, auto* b) { return *a->offset < *b->offset; }),
+            &piece);
         arena_bytes_ = std::max(arena_bytes_, align(offset + piece.bytes));
     }
 }
 
-// ── running ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+// ── running ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-RunJob::RunJob(std::shared_ptr<Program> program, std::vector<int32_t> symbols, std::vector<RunInput> inputs, std::vector<std::shared_ptr<Storage>> outputs)
+RunJob::RunJob(std::shared_ptr<Program> program, std::vector<int32_t> symbols, std::vector<RunInput> inputs,
+               std::vector<std::shared_ptr<Storage>> outputs)
     : program_(std::move(program)), symbols_(std::move(symbols)), run_inputs_(std::move(inputs)), outputs_(std::move(outputs)) {
     for (const RunInput& input : run_inputs_)
         if (input.storage) Job::inputs.push_back(input.storage);
@@ -170,7 +193,8 @@ bool RunJob::advance(Lane& lane) {
 
 void RunJob::start(Lane& lane) {
     for (const auto& input : Job::inputs)
-        if (input->lane().get() != &lane && input->lane()->device() == lane.device()) lane.stream().wait_for(input->lane()->stream());
+        if (input->lane().get() != &lane && input->lane()->device() == lane.device())
+            lane.stream().wait_for(input->lane()->stream());
 
     arena_ = lane.arena(program_->arena_bytes_);
     slot_data_.assign(program_->spec_.slots.size(), nullptr);
@@ -236,7 +260,8 @@ void RunJob::run_step(Lane& lane, size_t index) {
     arguments.inputs = {inputs, step.inputs.size()};
     arguments.outputs = {outputs, step.outputs.size()};
     arguments.workspace = step.step->workspace_bytes ? arena_ + step.workspace : nullptr;
-    if (program_->spec_.symbols && program_->inside_) arguments.symbols = reinterpret_cast<const int32_t*>(arena_ + program_->symbols_offset_);
+    if (program_->spec_.symbols && program_->inside_)
+        arguments.symbols = reinterpret_cast<const int32_t*>(arena_ + program_->symbols_offset_);
     counters().steps.fetch_add(1, std::memory_order_relaxed);
     if (!profile) return step.step->run(lane.stream(), arguments);
 
@@ -255,7 +280,8 @@ void RunJob::settle(Lane& lane) {
         }
     // Memory of another lane may be reused there only after this run has read it.
     for (const auto& input : Job::inputs)
-        if (input->lane().get() != &lane && input->lane()->device() == lane.device()) input->lane()->stream().wait_for(lane.stream());
+        if (input->lane().get() != &lane && input->lane()->device() == lane.device())
+            input->lane()->stream().wait_for(lane.stream());
     for (const auto& output : outputs_) output->set_ready();
 }
 
@@ -268,9 +294,11 @@ void RunJob::finish() {
     if (on_finish) on_finish(*this);
 }
 
-// ── reading and filling ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+// ── reading and filling ──────────────────────────────────────────────────────────────────────────────────────────────
 
-ReadJob::ReadJob(std::shared_ptr<Storage> storage, bool widen) : widen_(widen && size_of(storage->dtype()) == 2) { inputs.push_back(std::move(storage)); }
+ReadJob::ReadJob(std::shared_ptr<Storage> storage, bool widen) : widen_(widen && size_of(storage->dtype()) == 2) {
+    inputs.push_back(std::move(storage));
+}
 
 bool ReadJob::advance(Lane& lane) {
     const std::shared_ptr<Storage>& storage = inputs[0];
@@ -286,7 +314,8 @@ bool ReadJob::advance(Lane& lane) {
     } catch (const Error& error) {
         failure = std::make_shared<Failure>(Failure{error.code(), error.what()});
     } catch (const std::bad_alloc&) {
-        failure = std::make_shared<Failure>(Failure{"ERR_OUT_OF_MEMORY", "read: " + std::to_string(size) + " bytes of host memory are not free"});
+        failure = std::make_shared<Failure>(
+            Failure{"ERR_OUT_OF_MEMORY", "read: " + std::to_string(size) + " bytes of host memory are not free"});
     }
     return true;
 }
@@ -308,7 +337,8 @@ bool UploadJob::advance(Lane& lane) {
         lane.stream().upload(data, bytes_.get(), storage_->bytes());
         storage_->set_ready();
     } catch (const Error& error) {
-        storage_->poison(std::make_shared<Failure>(Failure{error.code(), std::string("tensor ") + storage_->shape().text() + ": " + error.what()}));
+        storage_->poison(std::make_shared<Failure>(
+            Failure{error.code(), std::string("tensor ") + storage_->shape().text() + ": " + error.what()}));
     }
     return true;
 }

@@ -40,8 +40,8 @@ struct ProgramSpec {
     bool record = false;  // replay as one launch where the backend can
 };
 
-/// One input of a run: a tensor, or host memory. Host memory is `owned` (freed with the run) or borrowed (alive and unchanged until the run's job is
-/// destroyed: the binding keeps its JavaScript owner).
+/// One input of a run: a tensor, or host memory. Host memory is `owned` (freed with the run) or borrowed (alive and unchanged
+/// until the run's job is destroyed: the binding keeps its JavaScript owner).
 struct RunInput {
     std::shared_ptr<Storage> storage;
     struct Piece {
@@ -91,7 +91,8 @@ private:
     std::vector<size_t> slot_offset_;
     size_t symbols_offset_ = 0;
     size_t arena_bytes_ = 0;
-    bool inside_ = false;  // inputs and outputs too live in the arena: addresses are the same in every run, so that it can be recorded
+    // inputs and outputs too live in the arena: addresses are the same in every run, so that it can be recorded
+    bool inside_ = false;
 
     struct Recorded {
         const std::byte* arena = nullptr;
@@ -103,14 +104,15 @@ private:
 /// One run of a program on a lane.
 class RunJob : public Job {
 public:
-    RunJob(std::shared_ptr<Program> program, std::vector<int32_t> symbols, std::vector<RunInput> inputs, std::vector<std::shared_ptr<Storage>> outputs);
+    RunJob(std::shared_ptr<Program> program, std::vector<int32_t> symbols, std::vector<RunInput> inputs,
+           std::vector<std::shared_ptr<Storage>> outputs);
 
     bool advance(Lane& lane) override;
     void finish() override;
     void cancel(const std::shared_ptr<const Failure>& why) override;
 
-    std::shared_ptr<std::atomic<bool>> aborted;     // optional: read between steps
-    std::vector<StepProfile>* profile = nullptr;    // filled if given; runs step by step
+    std::shared_ptr<std::atomic<bool>> aborted;   // optional: read between steps
+    std::vector<StepProfile>* profile = nullptr;  // filled if given; runs step by step
     std::function<void(RunJob&)> on_finish;
 
 private:
@@ -150,7 +152,8 @@ private:
 /// Fills a new tensor from host memory.
 class UploadJob : public Job {
 public:
-    UploadJob(std::shared_ptr<Storage> storage, std::unique_ptr<std::byte[]> bytes) : storage_(std::move(storage)), bytes_(std::move(bytes)) {}
+    UploadJob(std::shared_ptr<Storage> storage, std::unique_ptr<std::byte[]> bytes)
+        : storage_(std::move(storage)), bytes_(std::move(bytes)) {}
     bool advance(Lane& lane) override;
     void finish() override {}
     void cancel(const std::shared_ptr<const Failure>& why) override { storage_->poison(why); }

@@ -10,7 +10,7 @@
 
 namespace warpsight {
 
-// ── lanes ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+// ── lanes ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 Lane::Lane(std::shared_ptr<Device> device, bool interactive)
     : device_(std::move(device)), stream_(device_->backend().make_stream(interactive)) {
@@ -39,9 +39,11 @@ std::byte* Lane::arena(size_t bytes) {
     return arena_.data;
 }
 
-// ── executor ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+// ── executor ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-Executor::Executor() { std::thread([this] { run(); }).detach(); }
+Executor::Executor() {
+    std::thread([this] { run(); }).detach();
+}
 
 void Executor::attach(Lane& lane) {
     std::lock_guard lock(mutex_);
@@ -154,7 +156,7 @@ void Executor::wait_for_fences() {
     }
 }
 
-// ── devices ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+// ── devices ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 static std::shared_ptr<Backend> make_backend(const std::string& name) {
     if (name == "cpu") return make_cpu_backend();
@@ -164,18 +166,22 @@ static std::shared_ptr<Backend> make_backend(const std::string& name) {
         if (probe.devices == 0) throw Error("ERR_DEVICE", name + " is not usable: " + probe.reason);
         int ordinal = std::atoi(name.c_str() + 5);
         if (ordinal >= probe.devices)
-            throw Error("ERR_DEVICE", name + " does not exist: this machine has " + std::to_string(probe.devices) + " CUDA device(s), from cuda:0");
+            throw Error("ERR_DEVICE", name + " does not exist: this machine has " + std::to_string(probe.devices) +
+                                          " CUDA device(s), from cuda:0");
         return make_cuda_backend(ordinal);
     }
 #else
-    if (name.rfind("cuda:", 0) == 0) throw Error("ERR_DEVICE", name + " is not usable: this build of the addon has no CUDA; build it with WARPSIGHT_CUDA=1 npm run build");
+    if (name.rfind("cuda:", 0) == 0)
+        throw Error("ERR_DEVICE",
+                    name + " is not usable: this build of the addon has no CUDA; build it with WARPSIGHT_CUDA=1 npm run build");
 #endif
     throw Error("ERR_DEVICE", "unknown device \"" + name + "\"; use \"cpu\" or \"cuda:0\"");
 }
 
 std::shared_ptr<Device> Device::open(const std::string& name) {
+    // never destroyed: threads use them until the process ends
     static std::mutex& mutex = *new std::mutex;
-    static auto& devices = *new std::map<std::string, std::shared_ptr<Device>>;  // never destroyed: threads use them until the process ends
+    static auto& devices = *new std::map<std::string, std::shared_ptr<Device>>;
     std::lock_guard lock(mutex);
     std::shared_ptr<Device>& device = devices[name];
     if (!device) {

@@ -1,5 +1,6 @@
-// Execution: a device of this process has one executor thread; each JavaScript environment has two lanes on it, interactive and bulk.
-// Jobs of a lane run in order; between lanes the executor alternates after every step, so that a long batch does not hold up a short call.
+// Execution: a device of this process has one executor thread; each JavaScript environment has two lanes on it, interactive and
+// bulk. Jobs of a lane run in order; between lanes the executor alternates after every step, so that a long batch does not hold
+// up a short call.
 #pragma once
 
 #include <condition_variable>
@@ -17,8 +18,8 @@ namespace warpsight {
 
 class Device;
 
-/// Queued work. The executor calls advance() until it returns true, then finish() once; both in the executor's thread (finish() in the waiting
-/// thread where the work left a fence).
+/// Queued work. The executor calls advance() until it returns true, then finish() once; both in the executor's thread (finish()
+/// in the waiting thread where the work left a fence).
 class Job {
 public:
     virtual ~Job() = default;
@@ -49,7 +50,8 @@ public:
     const std::shared_ptr<Device>& device() const { return device_; }
 
     void submit(std::unique_ptr<Job> job);
-    /// Cancels what has not started, waits for the step that runs, and takes no more jobs. What is submitted later is cancelled at once.
+    /// Cancels what has not started, waits for the step that runs, and takes no more jobs. What is submitted later is cancelled
+    /// at once.
     void close();
 
     /// At least `bytes`, in the executor's thread. The address changes when it grows.

@@ -52,7 +52,8 @@ std::shared_ptr<const Weight> shared_weight(const std::string& key, const std::f
     return weight;
 }
 
-std::vector<std::shared_ptr<const Weight>> load_all(size_t count, const std::function<std::shared_ptr<const Weight>(size_t)>& make) {
+std::vector<std::shared_ptr<const Weight>> load_all(size_t count,
+                                                    const std::function<std::shared_ptr<const Weight>(size_t)>& make) {
     constexpr size_t kLoaders = 2;
     std::vector<std::shared_ptr<const Weight>> weights(count);
     std::atomic<size_t> next{0};

@@ -10,12 +10,14 @@
 
 namespace warpsight {
 
-/// The weight registered under `key`, or the one that `make` makes. Of several threads that ask at once, one makes and the others wait.
-/// The registry keeps no weight alive.
+/// The weight registered under `key`, or the one that `make` makes. Of several threads that ask at once, one makes and the others
+/// wait. The registry keeps no weight alive.
 std::shared_ptr<const Weight> shared_weight(const std::string& key, const std::function<std::shared_ptr<const Weight>()>& make);
 
-/// make(0) … make(count − 1), by a few threads at once: reading overlaps packing. The first exception stops the rest and is thrown.
-std::vector<std::shared_ptr<const Weight>> load_all(size_t count, const std::function<std::shared_ptr<const Weight>(size_t)>& make);
+/// make(0) … make(count − 1), by a few threads at once: reading overlaps packing. The first exception stops the rest and is
+/// thrown.
+std::vector<std::shared_ptr<const Weight>> load_all(size_t count,
+                                                    const std::function<std::shared_ptr<const Weight>(size_t)>& make);
 
 /// Rows that lie in host memory already: a JavaScript typed array.
 class MemoryRows : public RowSource {
