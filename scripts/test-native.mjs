@@ -46,7 +46,7 @@ async function asan() {
   // Node keeps some memory until its end and tests of exit codes need the code that the leak check would replace: leaks are looked
   // for in the native tests only.
   const specs = readdirSync(join(root, 'test'), { recursive: true }).filter((name) =>
-    /^(checkpoint|native)\b.*\.test\.ts$/.test(name),
+    /^(checkpoint|ops|program|tensor|models)\b.*\.test\.ts$/.test(name),
   );
   if (specs.length > 0) {
     compile('tsconfig.json');
