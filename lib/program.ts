@@ -36,7 +36,7 @@ export interface LaunchOptions {
   readonly out?: readonly Tensor[];
 }
 
-/** @internal Arrays that are read later where they lie: nobody may change them until the run is done. */
+/** Arrays that are read later where they lie: nobody may change them until the run is done. */
 export class Borrowed {
   constructor(readonly pieces: readonly TypedArray[]) {}
 }
