@@ -7,12 +7,12 @@ export {
   type ClipComposition,
   type ClipOutput,
   type EncodeOptions,
-  type ImageInputs,
   type LoadOptions,
   SigLIP,
   type TextInput,
   type TokenIds,
 } from './models/clip';
+export type { ImageInputs } from './models/image-runner';
 export { SiglipTextTransformer, type TextEncoder, type TextInputs, TextTransformer } from './models/text-encoder';
 export { SiglipVisionTransformer, type VisionEncoder, VisionTransformer } from './models/vision-encoder';
 export type { Counters, DeviceInfo, DeviceMemory, StepInfo, TypedArray } from './native';

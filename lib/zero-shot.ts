@@ -1,5 +1,6 @@
 import { abortError, WarpsightError } from './errors';
-import type { CLIP, ImageInputs, RankedClasses } from './models/clip';
+import type { CLIP, RankedClasses } from './models/clip';
+import type { ImageInputs } from './models/image-runner';
 import { l2Normalize, segmentMean } from './ops';
 import type { ImageInput } from './preprocess/image-source';
 import { Tensor } from './tensor';

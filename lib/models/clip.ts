@@ -2,17 +2,16 @@ import { type DeviceName, device as openDevice } from '../device';
 import type { Float } from '../dtype';
 import { abortError, WarpsightError } from '../errors';
 import type { Linear } from '../nn/encoder-layer';
-import { l2Normalize, linear, resizeNormalize, scaledLogits, zeroShotHead } from '../ops';
+import { l2Normalize, linear, scaledLogits, zeroShotHead } from '../ops';
 import type { ImageProcessor } from '../preprocess/image-processor';
-import { type ImageInput, isPixelTensor, type PixelTensor } from '../preprocess/image-source';
-import { kDescriptor, type ResizePlan } from '../preprocess/resample';
 import { kSegmentFields, type TextBatchPlan } from '../preprocess/text-batch';
 import type { Tokenizer } from '../preprocess/tokenizer';
-import { Borrowed, dim, type InputSpec, type ProgramInput, type ProgramResult } from '../program';
-import { Tensor } from '../tensor';
+import { dim, type InputSpec, type ProgramResult } from '../program';
+import type { Tensor } from '../tensor';
 import { Weight } from '../weight';
 import type { ClipModelConfig } from './clip-config';
 import { bucket, type ProgramCache, programCache, toFloat32 } from './encode-program';
+import { type ImageInputs, ImageRunner, joinRows } from './image-runner';
 import { loadClip } from './load-clip';
 import type { TextEncoder, TextInputs } from './text-encoder';
 import type { VisionEncoder } from './vision-encoder';
@@ -41,7 +40,6 @@ export interface TokenIds {
   readonly inputIds: readonly (readonly number[] | Int32Array)[];
 }
 
-export type ImageInputs = ImageInput | readonly ImageInput[];
 export type TextInput = string | readonly string[] | TokenIds;
 
 /** What a CLIP is composed of. */
@@ -78,10 +76,8 @@ export interface ClipOutput {
 }
 
 /** Rows of one run: beyond it the work goes in several. */
-const kMostImages = 64;
 const kMostTokens = 16_384;
 /** Above it a call goes to the lane that lets short calls pass between its steps. */
-const kInteractiveImages = 4;
 const kInteractiveTokens = 512;
 
 /**
@@ -112,7 +108,7 @@ export class CLIP {
   readonly #visionProjection: Linear | undefined;
   readonly #textProjection: Linear | undefined;
   readonly #programs: ProgramCache = programCache();
-  readonly #table: Weight<'vector'> | undefined;
+  readonly #images: ImageRunner;
   #weights: readonly Weight[] = [];
   #disposed = false;
 
@@ -140,7 +136,13 @@ export class CLIP {
       );
     }
     this.projectionDim = widths[0]!;
-    if (this.imageProcessor) this.#table = Weight.vector(this.imageProcessor.lut, { device: this.device });
+    this.#images = new ImageRunner({
+      device: this.device,
+      imageSize: visionEncoder.imageSize,
+      pooledRow: (image) => visionEncoder.pooledRow(image),
+      imageProcessor: this.imageProcessor,
+      programs: this.#programs,
+    });
   }
 
   /**
@@ -285,7 +287,7 @@ export class CLIP {
     this.#disposed = true;
     this.#programs.clear();
     for (const weight of this.#weights) weight.dispose();
-    this.#table?.dispose();
+    this.#images.dispose();
   }
 
   [Symbol.dispose](): void {
@@ -294,101 +296,14 @@ export class CLIP {
 
   // ── images ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  async #runImages<R extends ProgramResult>(
-    images: ImageInputs,
-    head: ImageHead<R>,
-    signal: AbortSignal | undefined,
-  ): Promise<R[]> {
-    this.#alive();
-    const list = Array.isArray(images) ? (images as readonly ImageInput[]) : [images as ImageInput];
-    const parts: R[] = [];
-    if (list.length === 0) return parts;
-    const pixelTensors = list.filter(isPixelTensor);
-    if (pixelTensors.length > 0) {
-      if (pixelTensors.length < list.length) {
-        throw new WarpsightError('ERR_IMAGE', 'pictures and pre-processed { pixels, shape } can not be mixed in one call');
-      }
-      for (const batch of splitPixels(pixelTensors, this.#vision.imageSize)) parts.push(this.#runPixels(batch, head, signal));
-      return parts;
-    }
-    const { imageProcessor } = this;
-    if (!imageProcessor) {
-      throw new WarpsightError('ERR_CONFIG', 'this model has no preprocessor_config.json: pass pre-processed { pixels, shape }');
-    }
-    if (list.length <= kMostImages) {
-      const plan = await imageProcessor.prepare(list, signal ? { signal } : {});
-      this.#alive();
-      return [this.#runPlan(plan, head, signal)];
-    }
-    for (let i = 0; i < list.length; i += kMostImages) {
-      const plan = await imageProcessor.prepare(list.slice(i, i + kMostImages), signal ? { signal } : {});
-      this.#alive();
-      parts.push(this.#runPlan(plan, head, signal));
-    }
-    return parts;
+  #runImages<R extends ProgramResult>(images: ImageInputs, head: ImageHead<R>, signal: AbortSignal | undefined): Promise<R[]> {
+    const build = (pixels: Tensor<'float32'>, pooledRows: Tensor<'int32'>) => head.build(this.#imageFeatures(pixels, pooledRows));
+    return this.#images.run(images, { key: head.key, build }, signal);
   }
 
-  #runPixels<R extends ProgramResult>(batch: PixelBatch, head: ImageHead<R>, signal: AbortSignal | undefined): R {
-    const n = bucket(batch.count, 1, 2);
-    const size = this.#vision.imageSize;
-    const inputs: InputSpec[] = [{ shape: [dim('n', n), 3, size, size] }, { shape: [dim('n', n)], dtype: 'int32' }];
-    const program = this.#program(`pixels ${head.key} ${n}`, inputs, (pixels, pooled) =>
-      head.build(this.#imageFeatures(pixels!, pooled!)),
-    );
-    return program.launch([batch.pixels, this.#pooledRows(batch.count)], {
-      bulk: batch.count > kInteractiveImages,
-      signal,
-    }) as R;
-  }
-
-  #runPlan<R extends ProgramResult>(plan: ResizePlan, head: ImageHead<R>, signal: AbortSignal | undefined): R {
-    const { sources, images, taps, scratchBytes, width, height } = plan;
-    if (width !== this.#vision.imageSize || height !== this.#vision.imageSize) {
-      throw new WarpsightError(
-        'ERR_CONFIG',
-        `preprocessor_config.json makes pictures of ${width} x ${height}, the model takes ${this.#vision.imageSize} x ${this.#vision.imageSize}`,
-      );
-    }
-    const count = images.length / kDescriptor.length;
-    const bytes = sources.reduce((sum, source) => sum + source.length, 0);
-    const dims = {
-      n: dim('n', bucket(count, 1, 2)),
-      bytes: dim('bytes', bucket(bytes, 1 << 16, 4)),
-      taps: dim('taps', bucket(taps.length, 1 << 12, 4)),
-      scratch: dim('scratch', bucket(scratchBytes, 1 << 16, 4)),
-    };
-    const inputs: InputSpec[] = [
-      { shape: [dims.bytes], dtype: 'uint8' },
-      { shape: [dims.n, kDescriptor.length], dtype: 'int32' },
-      { shape: [dims.taps], dtype: 'int32' },
-      { shape: [dims.n], dtype: 'int32' },
-    ];
-    const key = `pictures ${head.key} ${Object.values(dims)
-      .map(({ max }) => max)
-      .join(' ')}`;
-    const program = this.#program(key, inputs, (pixels, descriptors, tables, pooled) => {
-      const normalised = resizeNormalize(pixels as Tensor<'uint8'>, descriptors as Tensor<'int32'>, tables as Tensor<'int32'>, {
-        width,
-        height,
-        table: this.#table!,
-        scratchBytes: dims.scratch,
-      }); // [n, 3, R, R]
-      return head.build(this.#imageFeatures(normalised, pooled!));
-    });
-    return program.launch([new Borrowed(sources), images, taps, this.#pooledRows(count)], {
-      sizes: { scratch: scratchBytes },
-      bulk: count > kInteractiveImages,
-      signal,
-    }) as R;
-  }
-
-  #imageFeatures(pixels: Tensor, pooledRows: Tensor): Tensor<'float32'> {
-    const features = this.#vision.forward(pixels as Tensor<'float32'>, pooledRows as Tensor<'int32'>); // [n, D]
+  #imageFeatures(pixels: Tensor<'float32'>, pooledRows: Tensor<'int32'>): Tensor<'float32'> {
+    const features = this.#vision.forward(pixels, pooledRows); // [n, D]
     return toFloat32(project(features, this.#visionProjection)); // [n, d]
-  }
-
-  #pooledRows(count: number): Int32Array {
-    return Int32Array.from({ length: count }, (_, i) => this.#vision.pooledRow(i));
   }
 
   // ── texts ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -462,11 +377,6 @@ interface ImageHead<R extends ProgramResult> {
   build(features: Tensor<'float32'>): R;
 }
 
-interface PixelBatch {
-  readonly pixels: ProgramInput;
-  readonly count: number;
-}
-
 function asLinear(projection: Linear | Weight<'matrix'> | undefined): Linear | undefined {
   return projection instanceof Weight ? { weight: projection } : projection;
 }
@@ -513,44 +423,6 @@ function groupRows(rows: readonly Int32Array[], contextLength: number): Int32Arr
   const groups: Int32Array[][] = [];
   for (let i = 0; i < rows.length; i += perRun) groups.push(rows.slice(i, i + perRun));
   return groups;
-}
-
-function splitPixels(tensors: readonly PixelTensor[], imageSize: number): PixelBatch[] {
-  const batches: PixelBatch[] = [];
-  const inner = 3 * imageSize * imageSize;
-  for (const { pixels, shape } of tensors) {
-    const [n = 0, channels, height, width] = shape;
-    if (shape.length !== 4 || channels !== 3 || height !== imageSize || width !== imageSize) {
-      throw new WarpsightError(
-        'ERR_SHAPE',
-        `pixels must be [n, 3, ${imageSize}, ${imageSize}]: the shape given is [${shape.join(', ')}]`,
-      );
-    }
-    for (let i = 0; i < n; i += kMostImages) {
-      const count = Math.min(kMostImages, n - i);
-      batches.push({ pixels: pixels.subarray(i * inner, (i + count) * inner), count });
-    }
-  }
-  return batches;
-}
-
-/** One tensor of all rows. Parts come from calls that were too large for one run. */
-async function joinRows(parts: readonly Tensor<'float32'>[], width: number, device: string): Promise<Tensor<'float32'>> {
-  const [only] = parts;
-  if (only && parts.length === 1) return only;
-  try {
-    const arrays = await Promise.all(parts.map((part) => part.read()));
-    const rows = arrays.reduce((sum, array) => sum + array.length / width, 0);
-    const all = new Float32Array(rows * width);
-    let offset = 0;
-    for (const array of arrays) {
-      all.set(array, offset);
-      offset += array.length;
-    }
-    return Tensor.from(all, [rows, width], { device });
-  } finally {
-    for (const part of parts) part.dispose();
-  }
 }
 
 /** Both values; where one fails the other is disposed. */

@@ -1,0 +1,192 @@
+import { type DeviceName, device as openDevice } from '../device';
+import { WarpsightError } from '../errors';
+import { resizeNormalize } from '../ops';
+import type { ImageProcessor } from '../preprocess/image-processor';
+import { type ImageInput, isPixelTensor, type PixelTensor } from '../preprocess/image-source';
+import { kDescriptor, type ResizePlan } from '../preprocess/resample';
+import { Borrowed, dim, type InputSpec, type ProgramInput, type ProgramResult } from '../program';
+import { Tensor } from '../tensor';
+import { Weight } from '../weight';
+import { bucket, type ProgramCache } from './encode-program';
+
+export type ImageInputs = ImageInput | readonly ImageInput[];
+
+/** Pictures of one run: beyond it the work goes in several. */
+const kMostImages = 64;
+/** Above it a call goes to the lane that lets short calls pass between its steps. */
+const kInteractiveImages = 4;
+
+/** What is computed of pixels, in the same program as their resizing. */
+export interface ImageFunction<R extends ProgramResult> {
+  /** Tells programs with other functions apart. */
+  readonly key: string;
+  /** @param pixels [n, 3, R, R] @param pooledRows [n] int32 */
+  build(pixels: Tensor<'float32'>, pooledRows: Tensor<'int32'>): R;
+}
+
+interface PixelBatch {
+  readonly pixels: ProgramInput;
+  readonly count: number;
+}
+
+/** Pictures in any form to what a model computes of their pixels: decoded off the main thread, then one native call for a batch. */
+export class ImageRunner {
+  readonly #table: Weight<'vector'> | undefined;
+  #disposed = false;
+
+  constructor(
+    readonly options: {
+      readonly device: string;
+      /** Height and width in pixels that the model takes. */
+      readonly imageSize: number;
+      /** The row that the function is told for picture i. */
+      readonly pooledRow: (image: number) => number;
+      /** Without it only pre-processed pixels are taken. */
+      readonly imageProcessor: ImageProcessor | undefined;
+      readonly programs: ProgramCache;
+    },
+  ) {
+    const { imageProcessor, device } = options;
+    if (imageProcessor) this.#table = Weight.vector(imageProcessor.lut, { device });
+  }
+
+  /**
+   * @returns one result for each batch, in order
+   * @throws {WarpsightError} ERR_IMAGE, ERR_SHAPE, ERR_CONFIG, ERR_ABORTED, ERR_DISPOSED
+   */
+  async run<R extends ProgramResult>(images: ImageInputs, fn: ImageFunction<R>, signal: AbortSignal | undefined): Promise<R[]> {
+    this.#alive();
+    const list = Array.isArray(images) ? (images as readonly ImageInput[]) : [images as ImageInput];
+    const parts: R[] = [];
+    if (list.length === 0) return parts;
+    const pixelTensors = list.filter(isPixelTensor);
+    if (pixelTensors.length > 0) {
+      if (pixelTensors.length < list.length) {
+        throw new WarpsightError('ERR_IMAGE', 'pictures and pre-processed { pixels, shape } can not be mixed in one call');
+      }
+      for (const batch of splitPixels(pixelTensors, this.options.imageSize)) parts.push(this.#runPixels(batch, fn, signal));
+      return parts;
+    }
+    const { imageProcessor } = this.options;
+    if (!imageProcessor) {
+      throw new WarpsightError('ERR_CONFIG', 'this model has no preprocessor_config.json: pass pre-processed { pixels, shape }');
+    }
+    for (let i = 0; i < list.length; i += kMostImages) {
+      const plan = await imageProcessor.prepare(list.slice(i, i + kMostImages), signal ? { signal } : {});
+      this.#alive();
+      parts.push(this.#runPlan(plan, fn, signal));
+    }
+    return parts;
+  }
+
+  dispose(): void {
+    this.#disposed = true;
+    this.#table?.dispose();
+  }
+
+  #runPixels<R extends ProgramResult>(batch: PixelBatch, fn: ImageFunction<R>, signal: AbortSignal | undefined): R {
+    const n = bucket(batch.count, 1, 2);
+    const size = this.options.imageSize;
+    const inputs: InputSpec[] = [{ shape: [dim('n', n), 3, size, size] }, { shape: [dim('n', n)], dtype: 'int32' }];
+    const program = this.#program(`pixels ${fn.key} ${n}`, inputs, (pixels, pooled) =>
+      fn.build(pixels as Tensor<'float32'>, pooled as Tensor<'int32'>),
+    );
+    return program.launch([batch.pixels, this.#pooledRows(batch.count)], {
+      bulk: batch.count > kInteractiveImages,
+      signal,
+    }) as R;
+  }
+
+  #runPlan<R extends ProgramResult>(plan: ResizePlan, fn: ImageFunction<R>, signal: AbortSignal | undefined): R {
+    const { sources, images, taps, scratchBytes, width, height } = plan;
+    const { imageSize } = this.options;
+    if (width !== imageSize || height !== imageSize) {
+      throw new WarpsightError(
+        'ERR_CONFIG',
+        `preprocessor_config.json makes pictures of ${width} x ${height}, the model takes ${imageSize} x ${imageSize}`,
+      );
+    }
+    const count = images.length / kDescriptor.length;
+    const bytes = sources.reduce((sum, source) => sum + source.length, 0);
+    const dims = {
+      n: dim('n', bucket(count, 1, 2)),
+      bytes: dim('bytes', bucket(bytes, 1 << 16, 4)),
+      taps: dim('taps', bucket(taps.length, 1 << 12, 4)),
+      scratch: dim('scratch', bucket(scratchBytes, 1 << 16, 4)),
+    };
+    const inputs: InputSpec[] = [
+      { shape: [dims.bytes], dtype: 'uint8' },
+      { shape: [dims.n, kDescriptor.length], dtype: 'int32' },
+      { shape: [dims.taps], dtype: 'int32' },
+      { shape: [dims.n], dtype: 'int32' },
+    ];
+    const key = `pictures ${fn.key} ${Object.values(dims)
+      .map(({ max }) => max)
+      .join(' ')}`;
+    const program = this.#program(key, inputs, (pixels, descriptors, tables, pooled) => {
+      const normalised = resizeNormalize(pixels as Tensor<'uint8'>, descriptors as Tensor<'int32'>, tables as Tensor<'int32'>, {
+        width,
+        height,
+        table: this.#table!,
+        scratchBytes: dims.scratch,
+      }); // [n, 3, R, R]
+      return fn.build(normalised, pooled as Tensor<'int32'>);
+    });
+    return program.launch([new Borrowed(sources), images, taps, this.#pooledRows(count)], {
+      sizes: { scratch: scratchBytes },
+      bulk: count > kInteractiveImages,
+      signal,
+    }) as R;
+  }
+
+  #pooledRows(count: number): Int32Array {
+    return Int32Array.from({ length: count }, (_, i) => this.options.pooledRow(i));
+  }
+
+  #program(key: string, inputs: readonly InputSpec[], build: (...inputs: Tensor[]) => ProgramResult) {
+    const { programs, device } = this.options;
+    return programs.get(key, () => openDevice(device as DeviceName).compile(build, inputs));
+  }
+
+  #alive(): void {
+    if (this.#disposed) throw new WarpsightError('ERR_DISPOSED', 'the model was used after dispose()');
+  }
+}
+
+function splitPixels(tensors: readonly PixelTensor[], imageSize: number): PixelBatch[] {
+  const batches: PixelBatch[] = [];
+  const inner = 3 * imageSize * imageSize;
+  for (const { pixels, shape } of tensors) {
+    const [n = 0, channels, height, width] = shape;
+    if (shape.length !== 4 || channels !== 3 || height !== imageSize || width !== imageSize) {
+      throw new WarpsightError(
+        'ERR_SHAPE',
+        `pixels must be [n, 3, ${imageSize}, ${imageSize}]: the shape given is [${shape.join(', ')}]`,
+      );
+    }
+    for (let i = 0; i < n; i += kMostImages) {
+      const count = Math.min(kMostImages, n - i);
+      batches.push({ pixels: pixels.subarray(i * inner, (i + count) * inner), count });
+    }
+  }
+  return batches;
+}
+
+/** One tensor of all rows. Parts come from calls that were too large for one run. */
+export async function joinRows(parts: readonly Tensor<'float32'>[], width: number, device: string): Promise<Tensor<'float32'>> {
+  const [only] = parts;
+  if (only && parts.length === 1) return only;
+  try {
+    const arrays = await Promise.all(parts.map((part) => part.read()));
+    const rows = arrays.reduce((sum, array) => sum + array.length / width, 0);
+    const all = new Float32Array(rows * width);
+    let offset = 0;
+    for (const array of arrays) {
+      all.set(array, offset);
+      offset += array.length;
+    }
+    return Tensor.from(all, [rows, width], { device });
+  } finally {
+    for (const part of parts) part.dispose();
+  }
+}
