@@ -6,6 +6,8 @@ import type { TokenizerTables } from './tokenizer-tables';
 
 /** A vocabulary that needs more is refused with the worker, not with the process. */
 const kHeapMiB = 1024;
+/** Reading a tokenizer leaves garbage that V8 is in no hurry to collect; after so many of them an idle worker is let go with its heap. */
+const kLoadsPerWorker = 16;
 
 interface Pending {
   readonly resolve: (reply: Reply) => void;
@@ -26,6 +28,7 @@ class TokenizerThread {
   /** The tokenizers whose tables this worker has been sent. */
   readonly #known = new Set<number>();
   #requests = 0;
+  #loads = 0;
 
   constructor() {
     this.#worker.on('message', (reply: Reply) => {
@@ -41,6 +44,7 @@ class TokenizerThread {
   }
 
   async load(folder: string, signal: AbortSignal | undefined): Promise<LoadReply> {
+    this.#loads++;
     const reply = await this.#ask((request) => ({ request, kind: 'load', folder }), signal);
     if (reply.kind !== 'loaded') throw new WarpsightError('ERR_INTERNAL', `tokenizer: the worker answered "${reply.kind}"`);
     return reply;
@@ -92,7 +96,15 @@ class TokenizerThread {
 
   #settle(request: number): void {
     this.#pending.delete(request);
-    if (this.#pending.size === 0) this.#worker.unref();
+    if (this.#pending.size > 0) return;
+    this.#worker.unref();
+    if (this.#loads >= kLoadsPerWorker) this.#retire();
+  }
+
+  /** The next request starts another worker, which is sent the tables that it needs. */
+  #retire(): void {
+    if (thread === this) thread = undefined;
+    void this.terminate();
   }
 
   #fail(cause: unknown): void {

@@ -85,7 +85,7 @@ public:
         return {.total = total,
                 .free = free + context_->memory.cached(),
                 .weights = context_->weight_bytes,
-                .tensors = context_->memory.in_use()};
+                .allocated = context_->memory.in_use()};
     }
 
     std::unique_ptr<Stream> make_stream(bool interactive) override { return std::make_unique<CudaStream>(context_, interactive); }

@@ -1,5 +1,6 @@
 // The table of everything JavaScript can call; lib/native.ts declares its type. No arithmetic and no policy here: arguments in,
 // handles out, and the one place where a C++ exception becomes a WarpsightError.
+#include <algorithm>
 #include <cstring>
 
 #include "arguments.h"
@@ -83,13 +84,16 @@ Napi::Value open_device(const Napi::CallbackInfo& info) {
 
 // deviceMemory(name): { total, free, weights, tensors, arenas } in bytes
 Napi::Value device_memory(const Napi::CallbackInfo& info) {
-    DeviceMemory memory = Device::open(parse_string(info[0], "device"))->backend().memory();
+    std::shared_ptr<Device> device = Device::open(parse_string(info[0], "device"));
+    // Arenas grow and shrink in the executor's thread meanwhile: the two numbers may be some microseconds apart.
+    DeviceMemory memory = device->backend().memory();
+    uint64_t arenas = std::min<uint64_t>(device->arena_bytes.load(std::memory_order_relaxed), memory.allocated);
     Napi::Object result = Napi::Object::New(info.Env());
     result.Set("total", double(memory.total));
     result.Set("free", double(memory.free));
     result.Set("weights", double(memory.weights));
-    result.Set("tensors", double(memory.tensors));
-    result.Set("arenas", double(memory.arenas));
+    result.Set("tensors", double(memory.allocated - arenas));
+    result.Set("arenas", double(arenas));
     return result;
 }
 

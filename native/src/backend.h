@@ -104,7 +104,8 @@ public:
 };
 
 struct DeviceMemory {
-    uint64_t total = 0, free = 0, weights = 0, tensors = 0, arenas = 0;  // bytes
+    uint64_t total = 0, free = 0, weights = 0;  // bytes
+    uint64_t allocated = 0;                     // by allocate() and not yet released: tensors and the arenas of lanes
 };
 
 class Backend {

@@ -81,7 +81,6 @@ void Environment::close() {
 Napi::Promise Environment::background(Napi::Env env, std::function<std::function<Napi::Value(Napi::Env)>()> work) {
     auto deferred = std::make_shared<Napi::Promise::Deferred>(Napi::Promise::Deferred::New(env));
     Napi::Promise promise = deferred->Promise();
-    completions_->wait_started(env);
     std::thread([completions = completions_, deferred, work = std::move(work)]() mutable {
         std::function<Napi::Value(Napi::Env)> value;
         std::string code, message;
@@ -104,6 +103,7 @@ Napi::Promise Environment::background(Napi::Env env, std::function<std::function
             else deferred->Reject(make_error(env, code, message));
         });
     }).detach();
+    completions_->wait_started(env);  // only now: where no thread can be started, nothing would ever end the wait
     return promise;
 }
 

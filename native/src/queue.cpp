@@ -20,7 +20,7 @@ Lane::Lane(std::shared_ptr<Device> device, bool interactive)
 Lane::~Lane() {
     close();
     device_->executor().detach(*this);
-    if (arena_.data) backend().release(arena_.data, arena_.bytes, *stream_);
+    release_arena();
 }
 
 Backend& Lane::backend() const { return device_->backend(); }
@@ -31,12 +31,18 @@ void Lane::close() { device_->executor().close(*this); }
 
 std::byte* Lane::arena(size_t bytes) {
     if (bytes > arena_.bytes) {
-        if (arena_.data) backend().release(arena_.data, arena_.bytes, *stream_);
-        arena_ = {};
+        release_arena();
         arena_.data = static_cast<std::byte*>(backend().allocate(bytes, *stream_));
         arena_.bytes = bytes;
+        device_->arena_bytes.fetch_add(bytes, std::memory_order_relaxed);
     }
     return arena_.data;
+}
+
+void Lane::release_arena() {
+    if (arena_.data) backend().release(arena_.data, arena_.bytes, *stream_);
+    device_->arena_bytes.fetch_sub(arena_.bytes, std::memory_order_relaxed);
+    arena_ = {};
 }
 
 // ── executor ─────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -3,6 +3,7 @@
 // up a short call.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <functional>
@@ -58,6 +59,8 @@ public:
     std::byte* arena(size_t bytes);
 
 private:
+    void release_arena();
+
     friend class Executor;
     std::shared_ptr<Device> device_;
     std::unique_ptr<Stream> stream_;
@@ -103,6 +106,8 @@ public:
 
     Backend& backend() { return *backend_; }
     Executor& executor() { return *executor_; }
+    /// Bytes that the arenas of its lanes hold.
+    std::atomic<uint64_t> arena_bytes{0};
 
 private:
     std::shared_ptr<Backend> backend_;

@@ -71,7 +71,7 @@ public:
 
     DeviceMemory memory() override {
         MachineMemory machine = machine_memory();
-        return {.total = machine.total, .free = machine.available, .weights = weight_bytes(), .tensors = pool_bytes()};
+        return {.total = machine.total, .free = machine.available, .weights = weight_bytes(), .allocated = pool_bytes()};
     }
 
     std::unique_ptr<Stream> make_stream(bool) override { return std::make_unique<CpuStream>(); }

@@ -1,0 +1,51 @@
+// What a child process measures of itself.
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+declare const gc: () => void;
+
+/** Collects garbage until finalisers have run too: they are called between turns of the event loop. */
+export async function collect(): Promise<void> {
+  for (let i = 0; i < 4; i++) {
+    gc();
+    await sleep(5);
+  }
+}
+
+/** Resident memory in bytes. */
+export function residentBytes(): number {
+  return statusBytes('VmRSS');
+}
+
+/** The most resident memory since forgetPeak(), in bytes. */
+export function peakBytes(): number {
+  return statusBytes('VmHWM');
+}
+
+/** Starts the peak anew, at what is resident now. */
+export function forgetPeak(): void {
+  writeFileSync('/proc/self/clear_refs', '5');
+}
+
+export function openFiles(): number {
+  return readdirSync('/proc/self/fd').length;
+}
+
+export function threadCount(): number {
+  return readdirSync('/proc/self/task').length;
+}
+
+function statusBytes(field: string): number {
+  const [, kibibytes] = new RegExp(`^${field}:\\s+(\\d+) kB`, 'm').exec(readFileSync('/proc/self/status', 'utf8')) ?? [];
+  return Number(kibibytes) * 1024;
+}
+
+/** By how much the lowest sample of the last quarter is above that of the second: the first is the warm-up, and peaks are no growth. */
+export function growth(samples: readonly number[]): number {
+  const quarter = Math.floor(samples.length / 4);
+  return Math.min(...samples.slice(-quarter)) - Math.min(...samples.slice(quarter, 2 * quarter));
+}
+
+export function print(result: unknown): void {
+  console.log(JSON.stringify(result));
+}
