@@ -46,9 +46,13 @@ export class WeightLoader {
     readonly compute: Float,
   ) {}
 
-  /** A matrix [Σ rows, columns] of one or more stored tensors, one below the other; a stored [D, C, p, p] counts as [D, C·p·p]. */
-  matrix(parts: readonly Part[], shape: readonly [rows: number, columns: number]): Weight<'matrix'> {
-    return this.#request('matrix', parts, shape);
+  /** A matrix [Σ rows, columns] of one or more stored tensors, one below the other; a stored [D, C, p, p] counts as [D, C·p·p]. `compute`: the dtype of what is multiplied. */
+  matrix(
+    parts: readonly Part[],
+    shape: readonly [rows: number, columns: number],
+    compute: Float = this.compute,
+  ): Weight<'matrix'> {
+    return this.#request('matrix', parts, shape, compute);
   }
 
   /** Float32 numbers of one or more stored tensors, one behind the other. */
@@ -95,7 +99,7 @@ export class WeightLoader {
     return this.#requests.map(({ weight }) => weight);
   }
 
-  #request<L extends WeightLayout>(layout: L, parts: readonly Part[], shape: Shape): Weight<L> {
+  #request<L extends WeightLayout>(layout: L, parts: readonly Part[], shape: Shape, compute = this.compute): Weight<L> {
     const columns = layout === 'vector' ? 1 : shape[1]!;
     let bytes = 0;
     let lastFile = '';
@@ -109,7 +113,7 @@ export class WeightLoader {
       return { tensor: index, firstRow: first, rows: count };
     });
     const weight = Weight.pending(layout, shape, this.device);
-    this.#requests.push({ request: { layout, compute: this.compute, columns, parts: found }, weight, bytes, fileName: lastFile });
+    this.#requests.push({ request: { layout, compute, columns, parts: found }, weight, bytes, fileName: lastFile });
     return weight;
   }
 

@@ -303,7 +303,7 @@ export class CLIP {
 
   #imageFeatures(pixels: Tensor<'float32'>, pooledRows: Tensor<'int32'>): Tensor<'float32'> {
     const features = this.#vision.forward(pixels, pooledRows); // [n, D]
-    return toFloat32(project(features, this.#visionProjection)); // [n, d]
+    return project(features, this.#visionProjection); // [n, d]
   }
 
   // ── texts ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -344,7 +344,7 @@ export class CLIP {
         lastRows: rows!,
         lastSegments: lastSequences!,
       };
-      const features = toFloat32(project(this.#text.forward(batch), this.#textProjection)); // [B, d]
+      const features = project(this.#text.forward(batch), this.#textProjection); // [B, d]
       return normalize ? l2Normalize(features) : features;
     });
     return program.launch([ids, positions, segments, lastRows, lastSegments], {
@@ -381,8 +381,10 @@ function asLinear(projection: Linear | Weight<'matrix'> | undefined): Linear | u
   return projection instanceof Weight ? { weight: projection } : projection;
 }
 
-function project(features: Tensor<Float>, projection: Linear | undefined): Tensor<Float> {
-  return projection ? linear(features, projection.weight, { bias: projection.bias }) : features;
+/** In float32 whatever the encoder's dtype: a few rows, and logits are differences of their products. */
+function project(features: Tensor<Float>, projection: Linear | undefined): Tensor<'float32'> {
+  const x = toFloat32(features);
+  return projection ? linear(x, projection.weight, { bias: projection.bias }) : x;
 }
 
 function checkScale(logitScale: number): number {

@@ -142,8 +142,8 @@ function openaiParts(config: ClipConfig, load: WeightLoader): ClipParts {
       finalNorm: layerNorm(load, `${T}.final_layer_norm`, text),
       dtype,
     }),
-    visionProjection: { weight: load.matrix(['visual_projection.weight'], [projectionDim, vision.hiddenSize]) },
-    textProjection: { weight: load.matrix(['text_projection.weight'], [projectionDim, text.hiddenSize]) },
+    visionProjection: { weight: load.matrix(['visual_projection.weight'], [projectionDim, vision.hiddenSize], 'float32') },
+    textProjection: { weight: load.matrix(['text_projection.weight'], [projectionDim, text.hiddenSize], 'float32') },
   };
 }
 
@@ -182,7 +182,10 @@ function siglipParts(config: SiglipConfig, load: WeightLoader): ClipParts {
       ...textEmbedding(load, text),
       ...tower(load, 'text_model', text),
       finalNorm: layerNorm(load, 'text_model.final_layer_norm', text),
-      head: linear(load, 'text_model.head', config.projectionDim, text.hiddenSize),
+      head: {
+        weight: load.matrix(['text_model.head.weight'], [config.projectionDim, text.hiddenSize], 'float32'),
+        bias: load.vector(['text_model.head.bias'], config.projectionDim),
+      },
       dtype,
     }),
     visionProjection: undefined,

@@ -13,6 +13,7 @@ import { embed, linear } from '../ops';
 import { endOfTextIndex, planPaddedBatch, planTextBatch, type TextBatchPlan } from '../preprocess/text-batch';
 import type { Tensor } from '../tensor';
 import type { Weight } from '../weight';
+import { toFloat32 } from './encode-program';
 
 /** A batch of texts as a text encoder gets it: {@link TextBatchPlan} on the device. */
 export interface TextInputs {
@@ -84,7 +85,7 @@ export class TextTransformer implements TextEncoder {
     let x = embed(ids, embedding.tokens, { positions, positionTable: embedding.positions, dtype }); // [T, D]
     for (const layer of layers) x = encoderLayer(x, layer, { ...longest, segments });
     x = pooledLayer(x, lastLayer, lastRows, { ...longest, maxQueries: 1, segments: lastSegments }); // [B, D]
-    return norm(x, finalNorm);
+    return norm(toFloat32(x), finalNorm);
   }
 }
 
@@ -125,7 +126,7 @@ export class SiglipTextTransformer implements TextEncoder {
     let x = embed(ids, embedding.tokens, { positions, positionTable: embedding.positions, dtype }); // [T, D]
     for (const layer of layers) x = encoderLayer(x, layer, { ...longest, segments });
     x = pooledLayer(x, lastLayer, lastRows, { ...longest, maxQueries: 1, segments: lastSegments }); // [B, D]
-    return linear(norm(x, finalNorm), head.weight, { bias: head.bias });
+    return linear(norm(toFloat32(x), finalNorm), head.weight, { bias: head.bias });
   }
 }
 

@@ -13,6 +13,7 @@ import {
 import { attentionRows, embed, linear, patchEmbed } from '../ops';
 import type { Tensor } from '../tensor';
 import type { Weight } from '../weight';
+import { toFloat32 } from './encode-program';
 
 /** Pictures to one row of features each. A composition of CLIP may bring its own. */
 export interface VisionEncoder {
@@ -77,7 +78,7 @@ export class VisionTransformer implements VisionEncoder {
     x = norm(x, preNorm);
     for (const layer of layers) x = encoderLayer(x, layer, { maxQueries: T, maxKeys: T });
     x = pooledLayer(x, lastLayer, pooledRows, { maxQueries: 1, maxKeys: T }); // [n, D]
-    return norm(x, postNorm);
+    return norm(toFloat32(x), postNorm);
   }
 }
 
