@@ -3,40 +3,9 @@ import { createHash } from 'node:crypto';
 import { expect } from 'chai';
 import { ImageProcessor } from '../../lib/preprocess/image-processor';
 import { decodeImage } from '../../lib/preprocess/image-source';
-import { difference, kIdentityLut, kResizers, readGoldens, toBytes } from './image-reference';
+import { configOf, difference, kIdentityLut, kResizers, readGoldens, toBytes } from './image-reference';
 
 const goldens = readGoldens();
-
-/** The preprocessor_config.json that each kind of golden stands for; undefined for what is for information only. */
-function configOf(kind: string): Record<string, unknown> | undefined {
-  const filters: Record<string, number> = { nearest: 0, lanczos: 1, bilinear: 2, box: 4, hamming: 5 };
-  const clip = (size: number, crop = size) => ({
-    image_processor_type: 'CLIPImageProcessor',
-    size,
-    crop_size: crop,
-    resample: 3,
-  });
-  const filter = filters[/^hf112-(.*)/.exec(kind)?.[1] ?? ''];
-  if (filter !== undefined) return { ...clip(112), resample: filter };
-  switch (kind) {
-    case 'hf224':
-      return clip(224);
-    case 'hf96':
-    case 'pixel_values96':
-      return clip(96);
-    case 'hf256crop224':
-      return clip(256, 224);
-    case 'squash224':
-      return { image_processor_type: 'SiglipImageProcessor', size: { height: 224, width: 224 }, resample: 3 };
-    case 'llava336':
-    case 'llava112': {
-      const size = Number(kind.slice(5));
-      return { ...clip(size), image_processor_type: 'LlavaImageProcessor', do_pad: true };
-    }
-    default:
-      return undefined;
-  }
-}
 
 describe('pictures against PIL', () => {
   before(function () {

@@ -1,13 +1,33 @@
 // The two passes of lib/preprocess/resample.ts as plain loops, and the goldens they are judged by.
 import { existsSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
+import { ops, Tensor } from '../../lib';
 import { kDescriptor, type ResizePlan } from '../../lib/preprocess/resample';
 
 /** From a plan and a [3, 256] table to float32 [n, 3, height, width]. */
 export type Resizer = (plan: ResizePlan, lut: Float32Array) => Promise<Float32Array>;
 
-/** Every implementation that the goldens judge; the addon's operation is added here. */
-export const kResizers: [name: string, resizer: Resizer][] = [['plain loops', async (plan, lut) => resizePlainly(plan, lut)]];
+/** The operation of a device's backend. */
+export function resizerOn(device: string): Resizer {
+  return async ({ sources, images, taps, scratchBytes, width, height }, lut) => {
+    const bytes = Buffer.concat(sources);
+    const count = images.length / kDescriptor.length;
+    return ops
+      .resizeNormalize(
+        Tensor.from(bytes, [bytes.length], { device, dtype: 'uint8' }),
+        Tensor.from(images, [count, kDescriptor.length], { device }),
+        Tensor.from(taps, [taps.length], { device }),
+        { width, height, table: lut, scratchBytes },
+      )
+      .read();
+  };
+}
+
+/** Every implementation that the goldens judge without a GPU. */
+export const kResizers: [name: string, resizer: Resizer][] = [
+  ['plain loops', async (plan, lut) => resizePlainly(plan, lut)],
+  ['the CPU backend', resizerOn('cpu')],
+];
 
 /** [3, 256] that keeps the 8-bit value. */
 export const kIdentityLut = Float32Array.from({ length: 768 }, (_, i) => i & 255);
@@ -128,4 +148,35 @@ export function readGoldens(): Goldens | undefined {
       return { shape: entry.shape, bytes: file.subarray(8 + headerLength + begin, 8 + headerLength + end) };
     },
   };
+}
+
+/** The preprocessor_config.json that each kind of golden stands for; undefined for what is for information only. */
+export function configOf(kind: string): Record<string, unknown> | undefined {
+  const filters: Record<string, number> = { nearest: 0, lanczos: 1, bilinear: 2, box: 4, hamming: 5 };
+  const clip = (size: number, crop = size) => ({
+    image_processor_type: 'CLIPImageProcessor',
+    size,
+    crop_size: crop,
+    resample: 3,
+  });
+  const filter = filters[/^hf112-(.*)/.exec(kind)?.[1] ?? ''];
+  if (filter !== undefined) return { ...clip(112), resample: filter };
+  switch (kind) {
+    case 'hf224':
+      return clip(224);
+    case 'hf96':
+    case 'pixel_values96':
+      return clip(96);
+    case 'hf256crop224':
+      return clip(256, 224);
+    case 'squash224':
+      return { image_processor_type: 'SiglipImageProcessor', size: { height: 224, width: 224 }, resample: 3 };
+    case 'llava336':
+    case 'llava112': {
+      const size = Number(kind.slice(5));
+      return { ...clip(size), image_processor_type: 'LlavaImageProcessor', do_pad: true };
+    }
+    default:
+      return undefined;
+  }
 }

@@ -1,0 +1,106 @@
+// What shows that a test's work was done by our kernels on the device, and not by the CPU.
+import { expect } from 'chai';
+import { type Counters, counters, type Float } from '../../lib';
+import { native } from '../../lib/native';
+
+export const kDevice = 'cuda:0';
+
+/** The kernel that each operation takes on a device that has the SIMT tier only, without its dtype. */
+const kKernels: Readonly<Record<string, string>> = {
+  linear: 'gemm_simt',
+  patchEmbed: 'patch_embed_simt',
+  embed: 'embed',
+  layerNorm: 'layer_norm',
+  rmsNorm: 'rms_norm',
+  attention: 'attention_simt',
+  l2Normalize: 'l2_normalize',
+  scaledLogits: 'scaled_logits_simt',
+  zeroShotHead: 'zero_shot_head_logits_in_memory',
+  softmax: 'softmax',
+  activate: 'activate',
+  siluGate: 'silu_gate',
+  binary: 'binary',
+  argmax: 'argmax',
+  topK: 'top_k',
+  gatherRows: 'gather_rows',
+  segmentMean: 'segment_mean',
+  rope: 'rope',
+  sampleDistribution: 'sample_distribution',
+  cast: 'cast',
+};
+const kTypes: Readonly<Record<Float, string>> = { float32: 'float', float16: 'half', bfloat16: 'bf16' };
+
+/** "gemm_simt<half>" */
+export function kernelOf(op: string, dtype: Float): string {
+  if (op === 'resizeHorizontal') return 'resize_horizontal';
+  if (op === 'resizeVertical') return 'resize_vertical';
+  return `${kKernels[op]}<${kTypes[dtype]}>`;
+}
+
+export interface Planned {
+  readonly device: string;
+  readonly op: string;
+  readonly kernel: string;
+}
+
+const planned: Planned[] = [];
+const compile = native.compile;
+native.compile = (device, description) => {
+  const program = compile(device, description);
+  for (const { op, kernel } of native.programSteps(program)) planned.push({ device, op, kernel });
+  return program;
+};
+
+/** Everything that was planned since the last call, by single operations and by programs, on any device. */
+export function takePlanned(): Planned[] {
+  return planned.splice(0);
+}
+
+/** Every step was planned for the device, with the kernel of its operation; 16-bit models end in float32. */
+export function expectOurKernels(steps: readonly Planned[], dtype: Float): void {
+  for (const { device, op, kernel } of steps) {
+    expect(device, op).to.equal(kDevice);
+    expect(kernel, op).to.be.oneOf([kernelOf(op, dtype), kernelOf(op, 'float32')]);
+  }
+  if (dtype !== 'float32') {
+    const towers = steps.filter(({ op }) => op === 'patchEmbed' || op === 'embed' || op === 'attention');
+    for (const { op, kernel } of towers) expect(kernel, op).to.equal(kernelOf(op, dtype));
+  }
+}
+
+/** What `fn` added to the counters. */
+export async function executed(fn: () => Promise<unknown>): Promise<Counters> {
+  const before = counters();
+  await fn();
+  return difference(counters(), before);
+}
+
+function difference(after: Counters, before: Counters): Counters {
+  const keys = Object.keys(before) as (keyof Counters)[];
+  return Object.fromEntries(keys.map((key) => [key, after[key] - before[key]])) as Record<keyof Counters, number>;
+}
+
+/**
+ * In a describe block: each of its tests must have put kernels on the device, and only such as are expected; together they must have
+ * planned all of `ops`.
+ */
+export function provesKernels(dtype: Float, ops: readonly string[]): void {
+  const seen = new Set<string>();
+  let earlier: Counters;
+  beforeEach(() => {
+    takePlanned();
+    earlier = counters();
+  });
+  afterEach(function () {
+    if (this.currentTest?.state !== 'passed') return;
+    const steps = takePlanned();
+    expectOurKernels(steps, dtype);
+    for (const { op } of steps) seen.add(op);
+    const ran = difference(counters(), earlier);
+    expect(ran.steps + ran.graphLaunches, 'steps and recordings run').to.be.above(0);
+    expect(ran.kernels, 'kernels launched or recorded').to.be.at.least(ran.steps);
+  });
+  after(() => {
+    expect([...seen]).to.include.members([...ops]);
+  });
+}
