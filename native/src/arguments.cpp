@@ -6,13 +6,15 @@
 namespace warpsight {
 
 Napi::Value wrap(Napi::Env env, std::unique_ptr<Handle> handle) {
-    return Napi::External<Handle>::New(env, handle.release(), [](Napi::BasicEnv env, Handle* handle) {
+    auto external = Napi::External<Handle>::New(env, handle.get(), [](Napi::BasicEnv env, Handle* handle) {
         if (handle->kind == Handle::Kind::tensor) {
             auto* tensor = static_cast<TensorHandle*>(handle);
             if (tensor->reported) Napi::MemoryManagement::AdjustExternalMemory(env, -tensor->reported);
         }
         delete handle;  // drops references; memory goes back to its pool
     });
+    handle.release();  // only now: New() throws in an environment that is being terminated
+    return external;
 }
 
 std::shared_ptr<Storage> storage_of(const Napi::Value& value) {

@@ -28,7 +28,13 @@ void Completions::drain(Napi::Env env) {
         batch.swap(waiting_);
     }
     Napi::HandleScope scope(env);
-    for (auto& work : batch) work(env);
+    for (auto& work : batch) {
+        try {
+            work(env);
+        } catch (const Napi::Error&) {
+            return;  // worker.terminate() came first: no JavaScript value can be made any more, and nobody waits for one
+        }
+    }
 }
 
 void Completions::wait_started(Napi::Env env) {

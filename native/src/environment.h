@@ -3,6 +3,8 @@
 #pragma once
 
 #define NODE_ADDON_API_REQUIRE_BASIC_FINALIZERS
+// Nothing can be thrown in an environment that is being terminated, and to try must not end the process.
+#define NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS
 #include <napi.h>
 
 #include <functional>
