@@ -108,7 +108,7 @@ export class Tensor<D extends DType = DType> {
   /**
    * Waits for the numbers and copies them out; 16-bit floats are widened to float32.
    *
-   * @returns a new array of prod(shape) elements, row-major
+   * @returns a new array of prod(shape) elements, row-major; below 1 MiB its buffer can be transferred to another thread, above only copied
    * @throws {WarpsightError} the first failure that this tensor depends on
    */
   async read(): Promise<ArrayOf<D>> {
