@@ -120,6 +120,8 @@ export interface Native {
     inputs: readonly NativeInput[],
     out: readonly NativeTensor[] | null,
     flag: NativeFlag | null,
+    /** Called once the borrowed arrays are read no more; the event loop stays alive until then. */
+    done: (() => void) | null,
   ): NativeTensor[];
   profile(program: NativeProgram, bulk: boolean, symbols: readonly number[], inputs: readonly NativeInput[]): Promise<number[]>;
   abortFlag(): NativeFlag;

@@ -38,7 +38,11 @@ export interface LaunchOptions {
 
 /** Arrays that are read later where they lie: nobody may change them until the run is done. */
 export class Borrowed {
-  constructor(readonly pieces: readonly TypedArray[]) {}
+  /** @param done told when that is; once for each run that was queued */
+  constructor(
+    readonly pieces: readonly TypedArray[],
+    readonly done?: () => void,
+  ) {}
 }
 
 export type ProgramInput = Tensor | TypedArray | Borrowed;
@@ -105,6 +109,7 @@ export class Program<R extends ProgramResult = ProgramResult> {
       this.#nativeInputs(inputs),
       outHandles ?? null,
       flag,
+      inputs.find((input) => input instanceof Borrowed)?.done ?? null,
     );
     if (out) return this.#rebuild(out);
     return this.#rebuild(handles.map((handle, i) => this.#wrap(handle, i, symbols)));

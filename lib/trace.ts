@@ -154,7 +154,7 @@ export function call(op: string, params: Params, inputs: readonly Operand[], out
   });
   const made = trace.record(op, params, operands, outputs);
   const program = native.compile(first.device, { ...trace.describe(made), record: false });
-  const results = native.run(program, false, [], handles, null, null);
+  const results = native.run(program, false, [], handles, null, null, null);
   native.dispose(program);
   return results.map((handle, i) => Tensor.stored(handle, outputs[i]!.dtype, outputs[i]!.shape, first.device));
 }

@@ -2,6 +2,7 @@ import { type DeviceName, device as openDevice } from '../device';
 import { WarpsightError } from '../errors';
 import { resizeNormalize } from '../ops';
 import type { ImageProcessor } from '../preprocess/image-processor';
+import { holdDecoded, releaseDecoded } from '../preprocess/image-slots';
 import { type ImageInput, isPixelTensor, type PixelTensor } from '../preprocess/image-source';
 import { kDescriptor, type ResizePlan } from '../preprocess/resample';
 import { Borrowed, dim, type InputSpec, type ProgramInput, type ProgramResult } from '../program';
@@ -132,11 +133,14 @@ export class ImageRunner {
       }); // [n, 3, R, R]
       return fn.build(normalised, pooled as Tensor<'int32'>);
     });
-    return program.launch([new Borrowed(sources), images, taps, this.#pooledRows(count)], {
+    const borrowed = new Borrowed(sources, () => releaseDecoded(bytes));
+    const result = program.launch([borrowed, images, taps, this.#pooledRows(count)], {
       sizes: { scratch: scratchBytes },
       bulk: count > kInteractiveImages,
       signal,
     }) as R;
+    holdDecoded(bytes);
+    return result;
   }
 
   #pooledRows(count: number): Int32Array {

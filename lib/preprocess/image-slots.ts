@@ -9,16 +9,40 @@ const waiting: (() => void)[] = [];
 /** Pictures that can be decoded at a time. */
 export const kDecodeSlots = free;
 
+/** Decoding is faster than a model: beyond so many bytes of pixels that wait for one, no further picture is decoded. */
+const kMostHeldBytes = 64 << 20;
+let heldBytes = 0;
+
 /** Runs `work` when one of the process's decoding slots is free, first come, first served; that bounds memory as well as threads. */
 export async function inDecodeSlot<T>(work: () => Promise<T>): Promise<T> {
-  if (free > 0) free--;
-  else await new Promise<void>((go) => waiting.push(go));
+  await new Promise<void>((go) => {
+    waiting.push(go);
+    grant();
+  });
   try {
     return await work();
   } finally {
+    free++;
+    grant();
+  }
+}
+
+/** Decoded pixels have been queued for a model; the same number of bytes is released when it has read them. */
+export function holdDecoded(bytes: number): void {
+  heldBytes += bytes;
+}
+
+export function releaseDecoded(bytes: number): void {
+  heldBytes -= bytes;
+  grant();
+}
+
+function grant(): void {
+  while (free > 0 && heldBytes < kMostHeldBytes) {
     const next = waiting.shift();
-    if (next === undefined) free++;
-    else next();
+    if (next === undefined) return;
+    free--;
+    next();
   }
 }
 

@@ -352,24 +352,30 @@ PreparedRun prepare_run(const Napi::CallbackInfo& info) {
 }
 
 // The typed arrays that a queued run reads where they lie must stay alive until it is done; JavaScript code does not see them
-// meanwhile.
-void hold_borrowed(Napi::Env env, PreparedRun& run) {
+// meanwhile. `done` is a function that is told then, and for which the event loop stays alive, or nothing.
+void hold_borrowed(Napi::Env env, PreparedRun& run, const Napi::Value& done) {
     if (run.borrowed.empty()) return;
     Napi::Array owners = Napi::Array::New(env, run.borrowed.size());
     for (uint32_t i = 0; i < run.borrowed.size(); ++i) owners.Set(i, run.borrowed[i]);
+    owners.Set("done", done);
     Environment& environment = Environment::of(env);
     uint64_t id = environment.hold(owners);
-    run.job->on_finish = [completions = environment.completions(), id](RunJob&) {
-        completions->post([id](Napi::Env env) { Environment::of(env).let_go(id); });
+    if (done.IsFunction()) environment.completions()->wait_started(env);
+    run.job->on_finish = [completions = environment.completions(), id, told = done.IsFunction()](RunJob&) {
+        completions->post([completions, id, told](Napi::Env env) {
+            if (told) completions->wait_finished(env);
+            Napi::Object owners = Environment::of(env).let_go(id);
+            if (told) owners.Get("done").As<Napi::Function>().Call({});
+        });
     };
 }
 
-// run(…): output tensors, at once; the work is queued
+// run(…, done: function | null): output tensors, at once; the work is queued
 Napi::Value run(const Napi::CallbackInfo& info) {
     Napi::Env env = info.Env();
     PreparedRun run = prepare_run(info);
     if (info[5].IsExternal()) run.job->aborted = unwrap<FlagHandle>(info[5]).flag;
-    hold_borrowed(env, run);
+    hold_borrowed(env, run, info[6]);
     counters().calls.fetch_add(1, std::memory_order_relaxed);
     run.lane->submit(std::move(run.job));
     if (info[4].IsArray()) return env.Undefined();

@@ -62,9 +62,9 @@ public:
     /// rejects.
     Napi::Promise background(Napi::Env env, std::function<std::function<Napi::Value(Napi::Env)>()> work);
 
-    /// Keeps a JavaScript value alive until let_go(id), in the JavaScript thread.
+    /// Keeps a JavaScript value alive until let_go(id), which returns it; in the JavaScript thread.
     uint64_t hold(const Napi::Object& value);
-    void let_go(uint64_t id) { held_.erase(id); }
+    Napi::Object let_go(uint64_t id) { return held_.extract(id).mapped().Value(); }
 
     Napi::FunctionReference error_class;
 
