@@ -36,7 +36,7 @@ for (const wide of [false, true]) {
   const files = specs.filter((file) => file.endsWith('.wide.test.js') === wide);
   if (files.length === 0) continue;
   console.log(`\n${onGpu ? gpus()[0].name : 'gpusim'}: ${wide ? 'whole models' : 'operations'}, ${files.length} files`);
-  const env = { WARPSIGHT_ADDON: addon, WARPSIGHT_REQUIRE_CUDA: '1', ...(wide ? {} : checkers) };
+  const env = { WARPSIGHT_ADDON: addon, ...(wide ? {} : checkers) };
   const fixed = [
     '--no-config',
     '--forbid-pending',

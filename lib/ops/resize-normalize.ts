@@ -15,7 +15,7 @@ export interface ResizeNormalizeOptions {
  * Antialiased resampling in PIL's integer arithmetic, crop and normalisation; the tables of taps come from `planResize`.
  *
  * @param pixels uint8 [bytes]: RGB, row by row, picture after picture
- * @param images int32 [n, 12], see native/src/ops.h
+ * @param images int32 [n, 12], see native/src/picture_row.h
  * @param taps int32 [length]
  * @returns [n, 3, height, width] float32
  */

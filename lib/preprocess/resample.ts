@@ -57,7 +57,7 @@ export interface ResizePlan {
   readonly height: number;
 }
 
-/** Positions within one picture's row of `ResizePlan.images`. Offsets of sources and scratch are bytes, of tables int32 elements. */
+/** Positions within one picture's row of `ResizePlan.images`: native/src/picture_row.h. Offsets of sources and scratch are bytes, of tables int32 elements. */
 export const kDescriptor = {
   sourceOffset: 0,
   sourceWidth: 1,

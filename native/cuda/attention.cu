@@ -1,13 +1,16 @@
 // out[q, h] = softmax over the keys j that q sees of (scale · q_h·k_j) · v_j;  a query that sees no key gives zeros
 // shapes    rows of q, k, v, out as ops.h describes them, float32, float16 or bfloat16; scores, softmax and sums are float32
-// launch    a block of 4 warps per 32 queries of a segment and head; grid (segments × query tiles, heads). Shared memory: 32 queries, 32 keys or
-//           values, 32 × 32 probabilities: 21, 37 or 70 KB for heads up to 64, 128 or 256. Wider heads: attention_wide, a warp per query and head
-// roofline  4·Tq·Tk·Dh flops on the plain multiply-add units; a warp reads 12 words' worth of shared memory cycles per 32 multiply-adds in q·kᵀ, so
-//           that part is bound by shared memory, at about two thirds of the arithmetic's rate
-// source    running maximum and sum after Milakov and Gimelshein 2018. Keys come in logical order (prefix, own) in tiles of 32 counted from the first,
-//           and a tile without a visible key changes nothing: a query's bits depend neither on its place in a tile nor on where the rows lie
+// launch    a block of 4 warps per 32 queries of a segment and head; grid (segments × query tiles, heads). Shared memory: 32
+//           queries, 32 keys or values, 32 × 32 probabilities: 21, 37 or 70 KB for heads up to 64, 128 or 256. Wider heads:
+//           attention_wide, a warp per query and head
+// roofline  4·Tq·Tk·Dh flops on the plain multiply-add units; a warp reads 12 words' worth of shared memory cycles per 32
+//           multiply-adds in q·kᵀ, so that part is bound by shared memory, at about two thirds of the arithmetic's rate
+// source    running maximum and sum after Milakov and Gimelshein 2018. Keys come in logical order (prefix, own) in tiles of 32
+//           counted from the first, and a tile without a visible key changes nothing: a query's bits depend neither on its place
+//           in a tile nor on where the rows lie
 //
-//   lane = key of the tile:  scores of the warp's 8 queries ─▶ maxima, exp, sums by shuffles ─▶ p[key][query] ─▶ lane = 4 queries × 4·n columns of out
+//   lane = key of the tile: scores of 8 queries ─▶ maxima, exp, sums by shuffles ─▶ p[key][query]
+//   ─▶ lane = 4 queries × 4·n columns of out
 #include <cmath>
 
 #include "device.h"
@@ -87,7 +90,8 @@ __device__ void refuse(const AttentionArguments& a, const Segment& s, int first,
     }
 }
 
-/// 32 rows of one head into shared memory as float32, `Stride` floats apart; zeros behind the head's width and where row(r) is negative.
+/// 32 rows of one head into shared memory as float32, `Stride` floats apart; zeros behind the head's width and where row(r) is
+/// negative.
 template <int DH, int Stride, typename T, typename F>
 __device__ __forceinline__ void load_tile(const T* from, int width, const AttentionArguments& a, float* shared, F&& row) {
     constexpr int V = kPack<T>, kPerRow = DH / V;

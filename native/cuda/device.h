@@ -30,7 +30,8 @@ public:
     /// The same where nothing may be thrown: false if the device is lost.
     bool try_enter() noexcept;
 
-    /// Throws if `status` is an error: ERR_OUT_OF_MEMORY, ERR_DEVICE_LOST or ERR_DEVICE, in the words "cuda:0: <what>: <CUDA's text>".
+    /// Throws if `status` is an error: ERR_OUT_OF_MEMORY, ERR_DEVICE_LOST or ERR_DEVICE, in the words "cuda:0: <what>: <CUDA's
+    /// text>".
     void check(cudaError_t status, const char* what);
     /// Where nothing may be thrown: a sticky error still marks the device as lost.
     void note(cudaError_t status, const char* what) noexcept;

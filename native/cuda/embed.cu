@@ -1,5 +1,6 @@
 // y[r] = table[ids[r]] + position_table[positions[r]]
-// shapes    ids, positions int32 [R]; tables [V, D] and [P, D] in the dtype they are stored in; y [R, D] float32, float16 or bfloat16
+// shapes    ids, positions int32 [R]; tables [V, D] and [P, D] in the dtype they are stored in; y [R, D] float32, float16 or
+//           bfloat16
 // launch    blocks of 256 threads, an element of y each; grid ceil(R·D / 256)
 // roofline  reads two rows and writes one per id: memory-bound, and small
 // source    an id or position outside its table gives a row of NaN and touches nothing

@@ -1,6 +1,7 @@
 // gather_rows   y[r] = x[rows[r]]
 // segment_mean  y[c] = mean of the rows start … start + count − 1 of x, added in that order; count 0 gives NaN
-// shapes    x [R, D], y [m, D] float32, float16 or bfloat16; rows int32 [m]; segments int32 [m, 2] (start, count); sums are float32
+// shapes    x [R, D], y [m, D] float32, float16 or bfloat16; rows int32 [m]; segments int32 [m, 2] (start, count); sums are
+//           float32
 // launch    blocks of 256 threads, an element of y each; grid ceil(m·D / 256)
 // roofline  each row read is read once, each row of y written once: memory-bound
 // source    an index outside x gives a row of NaN and touches nothing

@@ -1,9 +1,11 @@
 // y = act(x·Wᵀ + b) + r
 // shapes    x [M, K], W [N, K] rows `pitch` apart, b [N], r and y [M, N]; row-major
 //           x, r, y float32 with W float32, float16 or bfloat16; or all float16; or all bfloat16. Sums, b and act are float32
-// launch    a tile of y per block: 128 × 128 by 256 threads where that fills the device, else 32 × 64 by 128; grid (M tiles, N tiles), 32 or 12 KB
-// roofline  2·M·N·K flops on the plain multiply-add units: 67 TFLOP/s on an H100 in any dtype; a thread's 8 × 8 tile reads 16 floats of shared
-//           memory per 64 multiply-adds, so large shapes are bound by arithmetic, M < 32 by the N·K elements of W
+// launch    a tile of y per block: 128 × 128 by 256 threads where that fills the device, else 32 × 64 by 128; grid (M tiles, N
+//           tiles), 32 or 12 KB
+// roofline  2·M·N·K flops on the plain multiply-add units: 67 TFLOP/s on an H100 in any dtype; a thread's 8 × 8 tile reads 16
+//           floats of shared memory per 64 multiply-adds, so large shapes are bound by arithmetic, M < 32 by the N·K elements of
+//           W
 // source    the order of the sum over k is that of primitives/gemm_tile.h: the same bits for a row whatever M
 #include "device.h"
 #include "launch.h"

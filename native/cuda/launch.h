@@ -1,5 +1,6 @@
-// Every launcher, in the order of a forward pass. A launcher takes what ops.h describes: tensors as views with their planned shapes, weights as
-// matrices or float32 vectors, and how many rows there really are. Each puts its kernels on the stream and returns.
+// Every launcher, in the order of a forward pass. A launcher takes what ops.h describes: tensors as views with their planned
+// shapes, weights as matrices or float32 vectors, and how many rows there really are. Each puts its kernels on the stream and
+// returns.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -31,7 +32,8 @@ struct Matrix {
 };
 
 // convert.cu
-/// Rows of another dtype into `to`, zeros behind its columns. overflow (on the device, may be null) gets 1 if a finite number became infinite.
+/// Rows of another dtype into `to`, zeros behind its columns. overflow (on the device, may be null) gets 1 if a finite number
+/// became infinite.
 void convert_rows(const Launch& launch, const void* from, DType from_dtype, const Matrix& to, int* overflow);
 void cast(const Launch& launch, const TensorView& x, const TensorView& y, Rows elements);
 

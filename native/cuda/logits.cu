@@ -1,8 +1,10 @@
 // out[i, j] = multiplier · (x_i·y_j) / (‖x_i‖·‖y_j‖) + bias
 // shapes    x [n, D], y [m, D] float32, float16 or bfloat16, row-major; out [n, m] float32; sums and norms are float32
-// launch    row_norms: a warp per row, 4 per block; logits: a 64 × 64 tile per block of 256 threads, grid (n tiles, m tiles), 16 KB
+// launch    row_norms: a warp per row, 4 per block; logits: a 64 × 64 tile per block of 256 threads, grid (n tiles, m tiles), 16
+//           KB
 // roofline  2·n·m·D flops on the plain multiply-add units; for few images bound by reading the m·D elements of y
-// source    CLIP's logits_per_image. Rows whose sum of squares is not a normal float32 are scaled by a power of two as they are loaded, exactly
+// source    CLIP's logits_per_image. Rows whose sum of squares is not a normal float32 are scaled by a power of two as they are
+//           loaded, exactly
 #include <cfloat>
 
 #include "device.h"

@@ -6,7 +6,8 @@
 namespace warpsight::cuda {
 namespace {
 
-/// Sizes are rounded so that shapes that differ a little share blocks: multiples of 512 bytes up to 4 KiB, then eighths of a power of two.
+/// Sizes are rounded so that shapes that differ a little share blocks: multiples of 512 bytes up to 4 KiB, then eighths of a
+/// power of two.
 size_t block_size(size_t bytes) {
     if (bytes <= 4096) return bytes == 0 ? 512 : (bytes + 511) / 512 * 512;
     size_t step = std::bit_floor(bytes - 1) / 8;

@@ -1,4 +1,5 @@
-// Device memory: freed blocks are kept per stream and handed out again in that stream's order, so a warm program never calls cudaMalloc.
+// Device memory: freed blocks are kept per stream and handed out again in that stream's order, so a warm program never calls
+// cudaMalloc.
 #pragma once
 
 #include <map>

@@ -2,7 +2,8 @@
 // rms_norm      s = x + r;  y = s / sqrt(mean(s²) + eps) · w
 // l2_normalize  y = x / max(‖x‖₂, tiny)          rows of unit length; a zero row stays zero
 // shapes    x, r, y, s [R, D] row-major, float32, float16 or bfloat16; w, b float32 [D]; means and sums are float32
-// launch    D <= 1024: one warp per row, 4 rows per block; else a block of 256 threads per row. Chosen by D alone, so a row's bits don't depend on R
+// launch    D <= 1024: one warp per row, 4 rows per block; else a block of 256 threads per row. Chosen by D alone, so a row's
+//           bits don't depend on R
 // roofline  2 bytes read and 2 written per element in 16-bit dtypes (4 + 4 with r and s), 8 flops: memory-bound.
 //           The second and third read of a row should hit L1
 // source    s is rounded to the dtype before it is used, so that fused and separate additions give the same bits;

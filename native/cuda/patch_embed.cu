@@ -1,7 +1,7 @@
 // y[i·T + t] = (t < c ? class : patch t − c of picture i · Wᵀ + b) + positions[t],   T = c + (H/p)·(W/p)
 // shapes    pixels float32 [n, C, H, W], W [D, C·p·p] rows `pitch` apart, b and class [D], positions [T, D] float32, y [n·T, D]
-// launch    a 64 × 64 tile of y per block of 256 threads, grid (row tiles, D tiles), 16 KB. The patch matrix is never written: a pack of it is
-//           read where it lies in the picture. Rows of the class token go along with a product of zero
+// launch    a 64 × 64 tile of y per block of 256 threads, grid (row tiles, D tiles), 16 KB. The patch matrix is never written: a
+//           pack of it is read where it lies in the picture. Rows of the class token go along with a product of zero
 // roofline  2·n·(T − c)·D·C·p² flops, as gemm_simt; each pixel is read D / 64 times, from L2 after the first
 // source    Dosovitskiy et al. 2021; the sum over k as in primitives/gemm_tile.h, pixels stay float32 in every dtype
 #include "device.h"

@@ -1,5 +1,6 @@
 #include "plan.h"
 
+#include "../src/picture_row.h"
 #include "launch.h"
 #include "weights.h"
 
@@ -412,7 +413,7 @@ private:
         same_dtype(in(images, "images"), DType::int32, "images");
         same_dtype(in(images + 1, "taps"), DType::int32, "taps");
         same_dtype(out(0), to, "out");
-        if (in(images, "images").shape.last() != 12)
+        if (in(images, "images").shape.last() != PictureRow::kFields)
             refuse_shape("images must be [n, 12], they are " + in(images, "images").shape.text());
     }
     void plan(const ResizeHorizontal&) {

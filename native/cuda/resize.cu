@@ -1,10 +1,14 @@
 // Resampling in two passes of integers, then a table per channel; PIL's arithmetic bit for bit.
 //   scratch[r, x, c] = clip8((2^21 + Σ w·pixels[firstRow + r, first + i, c]) >> 22)          resize_horizontal
 //   out[c, y, x]     = lut[c, clip8((2^21 + Σ w·scratch[first − firstRow + i, x, c]) >> 22)]   resize_vertical
-// shapes    pixels, scratch uint8, HWC pictures one after the other; images int32 [n, 12] and taps int32 as ops.h lays them out; out float32 [n, 3, H, W]
-// launch    a thread per sample of the output, blocks of 256; grid (64 blocks that step through a picture's scratch, n), (ceil(3·H·W / 256), n)
-// roofline  a byte and a multiply-add per tap and sample: bound by L1 and integer arithmetic; a picture of 500 × 375 takes about 1 M taps in each pass
+// shapes    pixels, scratch uint8, HWC pictures one after the other; images int32 [n, 12] and taps int32 as ops.h lays them out;
+//           out float32 [n, 3, H, W]
+// launch    a thread per sample of the output, blocks of 256; grid (64 blocks that step through a picture's scratch, n),
+//           (ceil(3·H·W / 256), n)
+// roofline  a byte and a multiply-add per tap and sample: bound by L1 and integer arithmetic; a picture of 500 × 375 takes about
+//           1 M taps in each pass
 // source    Pillow's Resample.c. Offsets or taps that leave their arrays give 0 and touch nothing
+#include "../src/picture_row.h"
 #include "device.h"
 #include "launch.h"
 #include "primitives/number.h"
@@ -17,18 +21,17 @@ constexpr int kThreads = 256, kBlocksPerPicture = 64;
 /// One row of `images`.
 struct Picture {
     int64_t source, scratch;
-    int width, height, x_table, x_stride, y_table, y_stride, first_row, rows;
-    __device__ explicit Picture(const int32_t* m)
-        : source(m[0]),
-          scratch(m[7]),
-          width(m[1]),
-          height(m[2]),
-          x_table(m[3]),
-          x_stride(m[4]),
-          y_table(m[5]),
-          y_stride(m[6]),
-          first_row(m[8]),
-          rows(m[9]) {}
+    int width, x_table, x_stride, y_table, y_stride, first_row, rows;
+    __device__ explicit Picture(const PictureRow& row)
+        : source(row.source_offset),
+          scratch(row.scratch_offset),
+          width(row.source_width),
+          x_table(row.x_table),
+          x_stride(row.x_stride),
+          y_table(row.y_table),
+          y_stride(row.y_stride),
+          first_row(row.first_row),
+          rows(row.rows) {}
 };
 
 /// The weights of one output sample; none where they leave the tables.
@@ -46,10 +49,10 @@ struct Taps {
 
 __device__ __forceinline__ uint8_t clip8(int sum) { return uint8_t(min(255, max(0, sum >> 22))); }
 
-__global__ void resize_horizontal_kernel(const uint8_t* pixels, int64_t bytes, const int32_t* images, const int32_t* taps,
+__global__ void resize_horizontal_kernel(const uint8_t* pixels, int64_t bytes, const PictureRow* images, const int32_t* taps,
                                          int64_t length, uint8_t* scratch, int64_t scratch_bytes, int width, Rows n) {
     if (blockIdx.y >= n.count()) return;
-    const Picture p(images + int64_t(blockIdx.y) * 12);
+    const Picture p(images[blockIdx.y]);
     int64_t samples = int64_t(p.rows) * width * 3;
     if (p.scratch < 0 || p.rows < 0 || p.scratch + samples > scratch_bytes) return;
     for (int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x; i < samples; i += int64_t(gridDim.x) * kThreads) {
@@ -63,11 +66,12 @@ __global__ void resize_horizontal_kernel(const uint8_t* pixels, int64_t bytes, c
     }
 }
 
-__global__ void resize_vertical_kernel(const uint8_t* scratch, int64_t scratch_bytes, const int32_t* images, const int32_t* taps,
-                                       int64_t length, const float* lut, float* out, int width, int height, Rows n) {
+__global__ void resize_vertical_kernel(const uint8_t* scratch, int64_t scratch_bytes, const PictureRow* images,
+                                       const int32_t* taps, int64_t length, const float* lut, float* out, int width, int height,
+                                       Rows n) {
     int i = blockIdx.x * kThreads + threadIdx.x;
     if (blockIdx.y >= n.count() || i >= 3 * width * height) return;
-    const Picture p(images + int64_t(blockIdx.y) * 12);
+    const Picture p(images[blockIdx.y]);
     int x = i % width, y = i / width % height, c = i / width / height;
     const Taps t(taps, length, p.y_table, p.y_stride, y);
     int64_t row = int64_t(width) * 3, from = p.scratch + int64_t(t.first - p.first_row) * row + x * 3 + c;
@@ -83,7 +87,7 @@ void resize_horizontal(const Launch& launch, const ResizeHorizontal& op, const T
                        const TensorView& taps, const TensorView& scratch, Rows n) {
     if (n.planned == 0 || scratch.shape.elements() == 0 || op.width == 0) return;
     resize_horizontal_kernel<<<dim3(kBlocksPerPicture, unsigned(n.planned)), kThreads, 0, launch.stream>>>(
-        pixels.as<const uint8_t>(), pixels.shape.elements(), images.as<const int32_t>(), taps.as<const int32_t>(),
+        pixels.as<const uint8_t>(), pixels.shape.elements(), images.as<const PictureRow>(), taps.as<const int32_t>(),
         taps.shape.elements(), scratch.as<uint8_t>(), scratch.shape.elements(), op.width, n);
     check_launch(launch, "resizeHorizontal");
 }
@@ -93,7 +97,7 @@ void resize_vertical(const Launch& launch, const ResizeVertical& op, const Tenso
     int64_t samples = int64_t(3) * op.width * op.height;
     if (n.planned == 0 || samples == 0) return;
     resize_vertical_kernel<<<dim3(unsigned(ceil_div(samples, kThreads)), unsigned(n.planned)), kThreads, 0, launch.stream>>>(
-        scratch.as<const uint8_t>(), scratch.shape.elements(), images.as<const int32_t>(), taps.as<const int32_t>(),
+        scratch.as<const uint8_t>(), scratch.shape.elements(), images.as<const PictureRow>(), taps.as<const int32_t>(),
         taps.shape.elements(), lut, out.as<float>(), op.width, op.height, n);
     check_launch(launch, "resizeVertical");
 }

@@ -2,8 +2,8 @@
 // shapes    x, y [T, H, d] row-major, float32, float16 or bfloat16; positions int32 [T]; frequencies float32 [d/2]
 // launch    blocks of 256 threads, a pair of components each; grid ceil(T·H·d/2 / 256)
 // roofline  2 + 2 bytes per element in 16-bit dtypes, one sincos per pair: memory-bound up to the range reduction of large angles
-// source    the pairing of the Llama checkpoints on the Hub. The rounding error of the product is carried along: at position 100,000 a float32 angle
-//           alone would be off by 0.004
+// source    the pairing of the Llama checkpoints on the Hub. The rounding error of the product is carried along: at position
+//           100,000 a float32 angle alone would be off by 0.004
 #include "device.h"
 #include "launch.h"
 #include "primitives/number.h"

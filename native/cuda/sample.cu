@@ -2,9 +2,9 @@
 // shapes    logits [V] float32, float16 or bfloat16; seen int32 [L]; y float32 [V], which holds the logits until the last step
 // launch    one block of 1024 threads
 // roofline  about ten passes over V floats in L2: 5 to 20 µs at V = 32,000 to 128,000
-// source    thresholds are found bit by bit: counts, or sums of probabilities as integers in units of 2^-40 of the largest, per digit of the ordered
-//           key (primitives/order.h). Integer sums don't depend on their order, so the same logits give the same bits.
-//           Ids outside the vocabulary penalise nothing
+// source    thresholds are found bit by bit: counts, or sums of probabilities as integers in units of 2^-40 of the largest, per
+//           digit of the ordered key (primitives/order.h). Integer sums don't depend on their order, so the same logits give the
+//           same bits. Ids outside the vocabulary penalise nothing
 #include "device.h"
 #include "launch.h"
 #include "primitives/number.h"
@@ -19,8 +19,8 @@ constexpr float kUnit = 1099511627776.f;  // 2^40
 
 __device__ __forceinline__ uint64_t probability(float x, float top) { return uint64_t(expf(x - top) * kUnit); }
 
-/// The largest key t such that the weights of all keys >= t sum to at least `need` (which the whole sum must reach), and what those > t sum to.
-/// weight(i) is counted for element i. All threads must call.
+/// The largest key t such that the weights of all keys >= t sum to at least `need` (which the whole sum must reach), and what
+/// those > t sum to. weight(i) is counted for element i. All threads must call.
 template <typename F>
 __device__ uint32_t threshold(const float* y, int V, uint64_t need, uint64_t& above, F&& weight) {
     __shared__ unsigned long long bins[kDigits];

@@ -1,7 +1,8 @@
 // y[j] = exp(x[j] − max x) / Σ exp(x − max x) per row
 // shapes    x, y [R, D] row-major, float32, float16 or bfloat16; sums are float32
 // launch    D <= 1024: one warp per row, 4 rows per block; else a block of 256 threads per row
-// roofline  4 bytes and two exponentials per element in 16-bit dtypes: memory-bound; the second and third read of a row should hit the cache
+// roofline  4 bytes and two exponentials per element in 16-bit dtypes: memory-bound; the second and third read of a row should
+//           hit the cache
 #include "device.h"
 #include "launch.h"
 #include "primitives/number.h"

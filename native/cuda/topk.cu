@@ -1,6 +1,7 @@
 // top_k         the k largest of each row, falling; equal values: the smaller index first; NaN first
 // top_k_scores  the same order, with exp(x − max) / Σ exp(x − max) or 1 / (1 + exp(−x)) in place of the values
-// shapes    x [R, D] row-major, float32, float16 or bfloat16; values [R, k] of x's dtype, scores float32 [R, k]; indices int32 [R, k]
+// shapes    x [R, D] row-major, float32, float16 or bfloat16; values [R, k] of x's dtype, scores float32 [R, k]; indices int32
+//           [R, k]
 // launch    a block of 256 threads per row
 // roofline  the row is read k times, from L2 after the first; k is small (5 labels of a picture), so memory-bound up to k ≈ 8
 // source    value and index are one 64-bit key (primitives/order.h); each round finds the largest key below the one before

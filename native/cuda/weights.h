@@ -1,5 +1,5 @@
-// Weights on the device: matrices and tables row-major, each row padded with zeros to a multiple of 16 bytes (what 16-byte loads and TMA can address);
-// vectors as contiguous float32.
+// Weights on the device: matrices and tables row-major, each row padded with zeros to a multiple of 16 bytes (what 16-byte loads
+// and TMA can address); vectors as contiguous float32.
 #pragma once
 
 #include "launch.h"

@@ -149,7 +149,7 @@ struct SampleDistribution {
 /// arithmetic, clip8((2^21 + Σ w·source) >> 22).
 /// in: pixels uint8 [bytes] (RGB, HWC, pictures one after the other) · images int32 [n, 12] · taps int32 [len]
 /// out: scratch uint8 [bytes]
-/// images: sourceOffset, sourceWidth, sourceHeight, xTable, xStride, yTable, yStride, scratchOffset, firstRow, rows, 0, 0.
+/// images: a PictureRow each (picture_row.h).
 /// taps: for output i at table + i·stride: first, count, w_0 … ; count 0 gives 0.
 struct ResizeHorizontal {
     int width = 0;

@@ -1,83 +1,23 @@
 // ViT-B/32 in its real widths, with random weights: single operations against float64, whole towers against the CPU backend.
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
+import { type CheckpointSize, makeCheckpoint } from '../../bench/make-checkpoint';
 import { CLIP, type Float, ops, Tensor, Weight } from '../../lib';
-import { parseClipModelConfig } from '../../lib/models/clip-config';
-import { clipTensors } from '../../lib/models/clip-tensors';
-import { elements } from '../../lib/shape';
-import { expectClose, minCosine, normal, seeded, toFloat16Bits } from '../support/numbers';
+import { expectClose, minCosine, normal, seeded } from '../support/numbers';
 import { kDevice, provesKernels } from './evidence';
 
 const D = 768;
 const H = 12;
 const T = 50;
 
-const config = {
-  model_type: 'clip',
-  projection_dim: 512,
-  vision_config: {
-    hidden_size: D,
-    intermediate_size: 4 * D,
-    num_hidden_layers: 12,
-    num_attention_heads: H,
-    image_size: 224,
-    patch_size: 32,
-    hidden_act: 'quick_gelu',
-  },
-  // The text tower's widths, but two layers of its twelve and a small vocabulary.
-  text_config: {
-    hidden_size: 512,
-    intermediate_size: 2048,
-    num_hidden_layers: 2,
-    num_attention_heads: 8,
-    max_position_embeddings: 77,
-    vocab_size: 1000,
-    eos_token_id: 999,
-    hidden_act: 'quick_gelu',
-  },
+// The text tower's widths, but two layers of its twelve and a small vocabulary.
+const size: CheckpointSize = {
+  vision: { width: D, layers: 12, heads: H, image: 224, patch: 32 },
+  text: { width: 512, layers: 2, heads: 8, vocabulary: 1000, context: 77 },
+  projection: 512,
 };
-
-/** Weights as large as a trained model's: matrices keep the size of what goes through, norms are near 1. */
-function writeCheckpoint(folder: string): void {
-  const tensors = [...clipTensors(parseClipModelConfig(config))];
-  const header: Record<string, unknown> = {};
-  let end = 0;
-  for (const [name, shape] of tensors) {
-    const begin = end;
-    end += elements(shape) * 2;
-    header[name] = { dtype: 'F16', shape, data_offsets: [begin, end] };
-  }
-  const json = Buffer.from(JSON.stringify(header).padEnd(Math.ceil(JSON.stringify(header).length / 8) * 8));
-  const file = Buffer.alloc(8 + json.length + end);
-  file.writeBigUInt64LE(BigInt(json.length));
-  json.copy(file, 8);
-  // A million numbers, repeated from other places: to draw 95 million would take longer than the test.
-  const numbers = normal((1 << 20) - 3, 41);
-  const stored = new Map<string, Uint8Array>(); // as float16, by mean and scale
-  const numbersOf = (mean: number, scale: number) => {
-    const key = `${mean} ${scale}`;
-    const bytes = stored.get(key) ?? new Uint8Array(toFloat16Bits(numbers.map((value) => mean + scale * value)).buffer);
-    stored.set(key, bytes);
-    return bytes;
-  };
-  let at = 8 + json.length;
-  for (const [name, shape] of tensors) {
-    const isNorm = /norm/.test(name) && name.endsWith('weight');
-    const columns = elements(shape.slice(1));
-    const bytes =
-      shape.length === 0 ? numbersOf(Math.log(100), 0) : numbersOf(isNorm ? 1 : 0, columns > 1 ? columns ** -0.5 : 0.05);
-    for (const stop = at + elements(shape) * 2; at < stop; ) {
-      const from = at % bytes.length;
-      const count = Math.min(bytes.length - from, stop - at);
-      file.set(bytes.subarray(from, from + count), at);
-      at += count;
-    }
-  }
-  writeFileSync(join(folder, 'model.safetensors'), file);
-  writeFileSync(join(folder, 'config.json'), JSON.stringify(config));
-}
 
 const quickGelu = (x: number) => x / (1 + Math.exp(-1.702 * x));
 
@@ -178,7 +118,7 @@ describe('ViT-B/32 on CUDA', () => {
 
   before(async () => {
     folder = mkdtempSync(join(tmpdir(), 'warpsight-vit-b32-'));
-    writeCheckpoint(folder);
+    makeCheckpoint(folder, size, { dtype: 'F16' });
     expected = await features('cpu', 'float32');
   });
   after(() => rmSync(folder, { recursive: true, force: true }));

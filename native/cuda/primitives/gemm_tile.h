@@ -1,4 +1,5 @@
-// One tile of A·Bᵀ in float32 on the ordinary multiply-add units: the main loop and the way out, shared by gemm_simt, patch_embed and logits.
+// One tile of A·Bᵀ in float32 on the ordinary multiply-add units: the main loop and the way out, shared by gemm_simt, patch_embed
+// and logits.
 //
 //        k ─▶               k ─▶                 each thread: RM × RN blocks of 4 × 4 outputs, a tile's half apart
 //   A ┌───────┐        B ┌───────┐
@@ -52,8 +53,9 @@ struct Carrier {
     }
 };
 
-/// Computes the tile with first row m0 and first column n0, then calls out(row, column, Pack<4>) for each four neighbouring outputs of it, inside the
-/// matrix or not. An operand has V and pack(row, k): V elements of a row from k on as float32, zeros outside. All threads of the block must call.
+/// Computes the tile with first row m0 and first column n0, then calls out(row, column, Pack<4>) for each four neighbouring
+/// outputs of it, inside the matrix or not. An operand has V and pack(row, k): V elements of a row from k on as float32, zeros
+/// outside. All threads of the block must call.
 template <class T, class A, class B, class Out>
 __device__ __forceinline__ void gemm_tile(const A& a, const B& b, int64_t m0, int64_t n0, int K, Out&& out) {
     __shared__ alignas(16) float shared[T::kFloats];
@@ -125,8 +127,7 @@ struct RowMajor {
     const T* data;
     int64_t rows, pitch;
     int columns;
-    bool
-        vector;  // 16-byte loads: data and pitch are aligned, and a row's last pack is inside the pitch with zeros behind `columns`
+    bool vector;  // 16-byte loads: data and pitch are aligned, a row's last pack is inside the pitch, zeros behind `columns`
 
     __device__ __forceinline__ Pack<V> pack(int64_t row, int k) const {
         Pack<V> p = zeros<V>();

@@ -1,4 +1,5 @@
-// float32, float16 and bfloat16 as kernels see them: stored as they are, computed in float32, rounded to nearest even when stored.
+// float32, float16 and bfloat16 as kernels see them: stored as they are, computed in float32, rounded to nearest even when
+// stored.
 #pragma once
 
 #include <cuda_bf16.h>

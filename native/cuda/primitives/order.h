@@ -1,4 +1,5 @@
-// Keys whose unsigned order is the order of argmax and topK: NaN above everything, −0 equal to +0, of equal values the smaller index above.
+// Keys whose unsigned order is the order of argmax and topK: NaN above everything, −0 equal to +0, of equal values the smaller
+// index above.
 #pragma once
 
 #include <cstdint>

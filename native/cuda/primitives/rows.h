@@ -1,5 +1,5 @@
-// How many rows there really are. One recorded launch serves every size up to the planned one: grids have the planned size, and what lies past
-// the actual end leaves at once.
+// How many rows there really are. One recorded launch serves every size up to the planned one: grids have the planned size, and
+// what lies past the actual end leaves at once.
 #pragma once
 
 #include <cstdint>

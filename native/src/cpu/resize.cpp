@@ -1,27 +1,28 @@
 // The two passes of resampling pictures, in PIL's integer arithmetic: Pillow, src/libImaging/Resample.c.
 #include <span>
 
+#include "../picture_row.h"
 #include "plan.h"
 
 namespace warpsight::cpu {
 
 namespace {
 
-/// A row of the table `images`.
+/// A row of the table `images`, in the integers that its products need.
 struct Picture {
     int64_t source, width, height, x_table, x_stride, y_table, y_stride, scratch, first_row, rows;
 
-    Picture(const int32_t* m)
-        : source(m[0]),
-          width(m[1]),
-          height(m[2]),
-          x_table(m[3]),
-          x_stride(m[4]),
-          y_table(m[5]),
-          y_stride(m[6]),
-          scratch(m[7]),
-          first_row(m[8]),
-          rows(m[9]) {}
+    Picture(const PictureRow& row)
+        : source(row.source_offset),
+          width(row.source_width),
+          height(row.source_height),
+          x_table(row.x_table),
+          x_stride(row.x_stride),
+          y_table(row.y_table),
+          y_stride(row.y_stride),
+          scratch(row.scratch_offset),
+          first_row(row.first_row),
+          rows(row.rows) {}
 
     bool inside(int64_t pixel_bytes, int64_t scratch_bytes, int64_t out_width) const {
         return source >= 0 && width >= 0 && height >= 0 && first_row >= 0 && rows >= 0 && first_row + rows <= height &&
@@ -72,7 +73,7 @@ std::unique_ptr<Step> plan(const ResizeHorizontal& op, const StepSpec& spec) {
                          const int64_t n = images.shape[0];
                          int64_t most_rows = 0;
                          for (int64_t i = 0; i < n; ++i) {
-                             Picture p(images.as<int32_t>() + i * 12);
+                             Picture p(images.as<const PictureRow>()[i]);
                              if (!p.inside(pixels.shape.elements(), scratch.shape.elements(), out_width))
                                  throw misplaced("resizeHorizontal", i);
                              most_rows = std::max(most_rows, p.rows);
@@ -81,7 +82,7 @@ std::unique_ptr<Step> plan(const ResizeHorizontal& op, const StepSpec& spec) {
                          const int64_t runs = ceil_div(most_rows, kRows);
                          parallel_for(n * runs, [&](int64_t item) {
                              const Kernels& kernel = kernels();
-                             const Picture p(images.as<int32_t>() + item / runs * 12);
+                             const Picture p(images.as<const PictureRow>()[item / runs]);
                              const int64_t first = item % runs * kRows, last = std::min(p.rows, first + kRows);
                              for (int64_t x = 0; first < last && x < out_width; ++x) {
                                  const Taps taps = taps_of(table, p.x_table, p.x_stride, x, 0, p.width);
@@ -112,11 +113,11 @@ std::unique_ptr<Step> plan(const ResizeVertical& op, const StepSpec& spec) {
                          const TensorView &scratch = a.inputs[0], &images = a.inputs[1], &table = a.inputs[2];
                          const int64_t n = images.shape[0], row_bytes = width * 3;
                          for (int64_t i = 0; i < n; ++i)
-                             if (!Picture(images.as<int32_t>() + i * 12).fits(scratch.shape.elements(), width))
+                             if (!Picture(images.as<const PictureRow>()[i]).fits(scratch.shape.elements(), width))
                                  throw misplaced("resizeVertical", i);
                          parallel_for(n * height, [&](int64_t item) {
                              const int64_t i = item / height, y = item % height;
-                             const Picture p(images.as<int32_t>() + i * 12);
+                             const Picture p(images.as<const PictureRow>()[i]);
                              const Taps taps = taps_of(table, p.y_table, p.y_stride, y, p.first_row, p.rows);
                              uint8_t* bytes = reinterpret_cast<uint8_t*>(thread_scratch(size_t(row_bytes) / sizeof(float) + 1));
                              kernels().resize_column(scratch.as<uint8_t>() + p.scratch + taps.first * row_bytes, row_bytes,
