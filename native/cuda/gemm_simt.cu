@@ -15,11 +15,15 @@
 namespace warpsight::cuda {
 namespace {
 
-using Large = Tile<128, 128, 8, 8>;
-using Small = Tile<32, 64, 4, 4>;
+using Large = Tile<128, 128, 8, 8, 8>;
+using Small = Tile<32, 64, 16, 4, 4>;
+
+/// Packs of as many elements as x has: a thread carries both through registers, and 128 of them must do.
+template <typename X, typename W>
+using WeightOperand = RowMajor<W, kPack<X>>;
 
 template <class T, typename X, typename W>
-__global__ __launch_bounds__(T::kThreads, 2) void gemm_simt_kernel(RowMajor<X> x, RowMajor<W> w, const float* bias,
+__global__ __launch_bounds__(T::kThreads, 2) void gemm_simt_kernel(RowMajor<X> x, WeightOperand<X, W> w, const float* bias,
                                                                    const X* residual, X* y, Rows rows, Activation activation,
                                                                    bool vector_out) {
     int64_t M = rows.count(), N = w.rows, m0 = int64_t(blockIdx.x) * T::BM, n0 = int64_t(blockIdx.y) * T::BN;
@@ -49,8 +53,8 @@ __global__ __launch_bounds__(T::kThreads, 2) void gemm_simt_kernel(RowMajor<X> x
 }
 
 template <class T, typename X, typename W>
-void launch_tile(const Launch& launch, const RowMajor<X>& x, const RowMajor<W>& w, const float* bias, const X* residual, X* y,
-                 Rows rows, Activation activation) {
+void launch_tile(const Launch& launch, const RowMajor<X>& x, const WeightOperand<X, W>& w, const float* bias, const X* residual,
+                 X* y, Rows rows, Activation activation) {
     bool vector_out = w.rows % 4 == 0 && aligned(y) && (residual == nullptr || aligned(residual));
     dim3 grid(unsigned(ceil_div(rows.planned, T::BM)), unsigned(ceil_div(w.rows, T::BN)));
     gemm_simt_kernel<T, X, W><<<grid, T::kThreads, 0, launch.stream>>>(x, w, bias, residual, y, rows, activation, vector_out);
@@ -62,8 +66,8 @@ void launch_types(const Launch& launch, const Linear& op, const TensorView& x, c
                   const TensorView& residual, const TensorView& y, Rows rows) {
     int64_t K = weight.columns;
     RowMajor<X> a{x.as<const X>(), rows.planned, K, int(K), K % kPack<X> == 0 && aligned(x.data)};
-    RowMajor<W> w{static_cast<const W*>(weight.data), weight.rows, weight.pitch, int(K),
-                  weight.pitch % kPack<W> == 0 && aligned(weight.data)};
+    WeightOperand<X, W> w{static_cast<const W*>(weight.data), weight.rows, weight.pitch, int(K),
+                          weight.pitch % kPack<W> == 0 && aligned(weight.data)};
     bool large = ceil_div(rows.planned, Large::BM) * ceil_div(weight.rows, Large::BN) * 3 >= 2 * launch.device.multiprocessors;
     auto* run = large ? launch_tile<Large, X, W> : launch_tile<Small, X, W>;
     run(launch, a, w, bias, residual.as<const X>(), y.as<X>(), rows, op.activation);

@@ -15,7 +15,7 @@
 namespace warpsight::cuda {
 namespace {
 
-using Medium = Tile<64, 64, 4, 4>;
+using Medium = Tile<64, 64, 16, 4, 4>;
 constexpr int kRowsPerBlock = 4;
 
 /// What a row is multiplied with as it is loaded (a power of two, nearly always 1), and 1 / its length after that.
@@ -63,8 +63,8 @@ struct Scaled {
 };
 
 template <typename T>
-__global__ __launch_bounds__(Medium::kThreads) void logits_kernel(Scaled<T> x, Scaled<T> y, float* out, Rows rows,
-                                                                  float multiplier, float bias) {
+__global__ __launch_bounds__(Medium::kThreads, 3) void logits_kernel(Scaled<T> x, Scaled<T> y, float* out, Rows rows,
+                                                                     float multiplier, float bias) {
     int64_t n = rows.count(), m = y.rows.rows, i0 = int64_t(blockIdx.x) * Medium::BM, j0 = int64_t(blockIdx.y) * Medium::BN;
     if (i0 >= n) return;
     x.rows.rows = n;

@@ -11,7 +11,7 @@
 namespace warpsight::cuda {
 namespace {
 
-using Medium = Tile<64, 64, 4, 4>;
+using Medium = Tile<64, 64, 16, 4, 4>;
 
 struct Patches {
     static constexpr int V = 4;
@@ -42,9 +42,9 @@ struct Patches {
 };
 
 template <typename T, typename W>
-__global__ __launch_bounds__(Medium::kThreads) void patch_embed_kernel(Patches patches, RowMajor<W> w, const float* bias,
-                                                                       const float* class_token, const float* positions, T* y,
-                                                                       Rows rows) {
+__global__ __launch_bounds__(Medium::kThreads, 3) void patch_embed_kernel(Patches patches, RowMajor<W, Patches::V> w,
+                                                                          const float* bias, const float* class_token,
+                                                                          const float* positions, T* y, Rows rows) {
     int64_t M = rows.count(), D = w.rows, m0 = int64_t(blockIdx.x) * Medium::BM, n0 = int64_t(blockIdx.y) * Medium::BN;
     if (m0 >= M) return;
     patches.rows = M;
@@ -65,8 +65,8 @@ __global__ __launch_bounds__(Medium::kThreads) void patch_embed_kernel(Patches p
 template <typename T, typename W>
 void launch_types(const Launch& launch, const Patches& patches, const Matrix& weight, const float* bias, const float* class_token,
                   const float* positions, const TensorView& y, Rows rows) {
-    RowMajor<W> w{static_cast<const W*>(weight.data), weight.rows, weight.pitch, int(weight.columns),
-                  weight.pitch % kPack<W> == 0 && aligned(weight.data)};
+    RowMajor<W, Patches::V> w{static_cast<const W*>(weight.data), weight.rows, weight.pitch, int(weight.columns),
+                              weight.pitch % kPack<W> == 0 && aligned(weight.data)};
     dim3 grid(unsigned(ceil_div(rows.planned, Medium::BM)), unsigned(ceil_div(weight.rows, Medium::BN)));
     patch_embed_kernel<T, W>
         <<<grid, Medium::kThreads, 0, launch.stream>>>(patches, w, bias, class_token, positions, y.as<T>(), rows);

@@ -9,18 +9,20 @@
 // An output is one thread's sum over k = 0, 1, 2 … by fused multiply-adds, whatever the tile: the bits do not depend on M.
 #pragma once
 
+#include <algorithm>
+
 #include "pack.h"
 
 namespace warpsight::cuda {
 
-template <int M, int N, int ThreadM, int ThreadN>
+template <int M, int N, int K, int ThreadM, int ThreadN>
 struct Tile {
-    static constexpr int BM = M, BN = N, BK = 16, TM = ThreadM, TN = ThreadN;
+    static constexpr int BM = M, BN = N, BK = K, TM = ThreadM, TN = ThreadN;
     static constexpr int kColumns = BN / TN;  // threads across
     static constexpr int kThreads = (BM / TM) * kColumns;
-    static constexpr int kFloats = 2 * BK * (BM + BN);  // shared memory
-    static constexpr int kPhases = TM / 4;              // of the way out: BM / kPhases rows each
-    static_assert(BM / kPhases * BN <= kFloats && BM % 32 == 0 && BN % 32 == 0 && TM % 4 == 0 && TN % 4 == 0);
+    static constexpr int kPhases = TM / 4;  // of the way out: BM / kPhases rows each
+    static constexpr int kFloats = std::max(2 * BK * (BM + BN), BM / kPhases * BN);  // shared memory
+    static_assert(BM % 32 == 0 && BN % 32 == 0 && TM % 4 == 0 && TN % 4 == 0);
 };
 
 /// The k packs of one operand's tile that a thread carries from global to shared memory.
@@ -72,7 +74,8 @@ __device__ __forceinline__ void gemm_tile(const A& a, const B& b, int64_t m0, in
     carry_a.store(sa[0]);
     carry_b.store(sb[0]);
     __syncthreads();
-    for (int k0 = 0, stage = 0; k0 < K; k0 += T::BK, stage ^= 1) {
+    for (int k0 = 0; k0 < K; k0 += T::BK) {
+        const bool stage = k0 / T::BK % 2;
         bool more = k0 + T::BK < K;
         if (more) {
             carry_a.load(a, m0, k0 + T::BK);
@@ -120,10 +123,10 @@ __device__ __forceinline__ void gemm_tile(const A& a, const B& b, int64_t m0, in
     }
 }
 
-/// A row-major matrix [rows, columns] as an operand.
-template <typename T>
+/// A row-major matrix [rows, columns] as an operand, read by packs of `Elements`.
+template <typename T, int Elements = kPack<T>>
 struct RowMajor {
-    static constexpr int V = kPack<T>;
+    static constexpr int V = Elements;
     const T* data;
     int64_t rows, pitch;
     int columns;
