@@ -1,4 +1,6 @@
 // The worker thread that reads tokenizers and encodes batches, so that neither holds the thread of its user.
+import { stat } from 'node:fs/promises';
+import { getPriority, setPriority } from 'node:os';
 import { parentPort } from 'node:worker_threads';
 import { WarpsightError } from '../errors';
 import { TokenizerEngine } from './tokenizer-engine';
@@ -7,8 +9,18 @@ import type { EncodeReply, Reply, Request } from './tokenizer-messages';
 
 const engines = new Map<number, TokenizerEngine>();
 
+/** As native/src/give_way.h: this thread stands back behind the event loop of its user. */
+async function giveWay(): Promise<void> {
+  if (process.platform !== 'linux') return;
+  await stat(__filename); // libuv's threads inherit the niceness of the one that starts them: they are started before
+  setPriority(0, Math.min(getPriority(process.pid) + 5, 19)); // 0 is the calling thread
+}
+
+const ready = giveWay();
+
 parentPort?.on('message', async (request: Request) => {
   try {
+    await ready;
     const reply = await answer(request);
     if (reply?.kind === 'encoded') {
       parentPort?.postMessage(reply, [reply.ids.buffer, reply.ends.buffer, reply.truncated.buffer]);

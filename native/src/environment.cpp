@@ -2,6 +2,8 @@
 
 #include <thread>
 
+#include "give_way.h"
+
 namespace warpsight {
 
 // ── completions ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -88,6 +90,7 @@ Napi::Promise Environment::background(Napi::Env env, std::function<std::function
     auto deferred = std::make_shared<Napi::Promise::Deferred>(Napi::Promise::Deferred::New(env));
     Napi::Promise promise = deferred->Promise();
     std::thread([completions = completions_, deferred, work = std::move(work)]() mutable {
+        give_way();
         std::function<Napi::Value(Napi::Env)> value;
         std::string code, message;
         try {

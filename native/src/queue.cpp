@@ -4,6 +4,7 @@
 #include <map>
 
 #include "cpu/backend.h"
+#include "give_way.h"
 #ifdef WARPSIGHT_CUDA
 #include "../cuda/backend.h"
 #endif
@@ -47,8 +48,11 @@ void Lane::release_arena() {
 
 // ── executor ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-Executor::Executor() {
-    std::thread([this] { run(); }).detach();
+Executor::Executor(bool computes) {
+    std::thread([this, computes] {
+        if (computes) give_way();
+        run();
+    }).detach();
 }
 
 void Executor::attach(Lane& lane) {

@@ -74,7 +74,8 @@ private:
 /// Lives as long as the process: never joined, so that exit can't hang on it.
 class Executor {
 public:
-    Executor();
+    /// @param computes the steps compute in this thread, as on the CPU, and don't only launch
+    explicit Executor(bool computes);
     void attach(Lane& lane);
     void detach(Lane& lane);
     void submit(Lane& lane, std::unique_ptr<Job> job);
@@ -111,7 +112,7 @@ public:
 
 private:
     std::shared_ptr<Backend> backend_;
-    Executor* executor_ = new Executor;  // not destroyed: its threads run until the process ends
+    Executor* executor_ = new Executor(backend_->host_memory);  // not destroyed: its threads run until the process ends
 };
 
 }  // namespace warpsight

@@ -62,6 +62,7 @@ class CpuBackend final : public Backend {
 public:
     CpuBackend() {
         name = "cpu";
+        host_memory = true;
         int threads = pool_threads();
         description = std::string(kernels().isa) + ", " + std::to_string(threads) + (threads == 1 ? " thread" : " threads");
     }

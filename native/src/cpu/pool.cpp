@@ -16,6 +16,7 @@
 #endif
 
 #include "../error.h"
+#include "../give_way.h"
 #include "backend.h"
 #include "limits.h"
 #include "memory.h"
@@ -126,7 +127,10 @@ private:
             if (alive_[size_t(i)]) continue;
             keep_loaded();
             try {
-                std::thread([this, i] { worker(i); }).detach();
+                std::thread([this, i] {
+                    give_way();
+                    worker(i);
+                }).detach();
             } catch (const std::exception&) {
                 wanted_.store(i + 1);  // the system gives no more threads: go on with those that there are
                 return;

@@ -53,8 +53,9 @@ async function main(): Promise<void> {
   const numbers = await text.read();
   text.dispose();
   clip.dispose();
+  const held = () => device('cpu').memory().weights + device('cpu').memory().tensors;
   // A loader's thread ends in its own time.
-  for (let i = 0; i < 100 && device('cpu').memory().weights > 0; i++) await collect();
+  for (let i = 0; i < 100 && held() > 0; i++) await collect();
   const { weights, tensors } = device('cpu').memory();
   print({ ends: [...new Set(ends)], finite: numbers.every(Number.isFinite), weights, tensors });
 }
