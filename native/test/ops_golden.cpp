@@ -445,6 +445,9 @@ static void selection_cases(Suite& s) {
     }
     Case none = argmax_case(s.storage, activation({2, 3}, {-INFINITY, -INFINITY, -INFINITY, -1, -INFINITY, NAN}));
     s.check("argmax/infinite", none);
+    const std::vector<float> nan_first = {NAN, 1, INFINITY, NAN, 2, 3, -1, 0, NAN};
+    s.check("argmax/nan-first", argmax_case(s.storage, activation({3, 3}, nan_first)));
+    for (int k : {1, 3}) s.check("topK/nan-first-" + std::to_string(k), top_k_case(s.storage, k, activation({3, 3}, nan_first)));
     s.check("gatherRows/some", gather_case(s.storage, activation({7, 33}, random.normals(231)), int32({6}, {6, 0, 3, 3, -1, 7})));
     s.check("gatherRows/none", gather_case(s.storage, activation({7, 33}, random.normals(231)), int32({0})));
     for (DType dtype : {DType::float32, DType::float16, DType::bfloat16}) {
