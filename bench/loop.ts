@@ -1,7 +1,7 @@
 // npm run bench:loop: how long the event loop is held while a model is loaded, labels are tokenised, images encoded and pictures decoded; beside
 // onnxruntime-node on the same weights, each in a process of its own. See docs/benchmarks.md.
 import { execFileSync, fork } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { cpus, loadavg, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
@@ -26,6 +26,10 @@ interface Delays {
   readonly p99: number;
   readonly max: number;
   readonly ticks: number;
+  /** The most computing time, without waiting for a core, that the main thread took between two ticks; null without /proc */
+  readonly maxHeld: number | null;
+  /** All of it, in the whole phase */
+  readonly totalHeld: number | null;
   /** The phase itself */
   readonly tookMs: number;
 }
@@ -70,7 +74,9 @@ async function warpsight(): Promise<Engine> {
       tensor.dispose();
       return embedding;
     },
-    decode: (pictures) => clip.imageProcessor!.prepare(pictures),
+    async decode(pictures) {
+      for (let i = 0; i < pictures.length; i += 4) await clip.imageProcessor!.prepare(pictures.slice(i, i + 4));
+    },
   };
 }
 
@@ -98,8 +104,23 @@ async function onnxruntime(): Promise<Engine> {
   };
 }
 
+/** Milliseconds that the main thread has computed, or nothing where the system does not tell. */
+function computedMs(): number | null {
+  const path = `/proc/self/task/${process.pid}/schedstat`;
+  return existsSync(path) ? Number(readFileSync(path, 'utf8').split(' ')[0]) / 1e6 : null;
+}
+
 async function measured(work: () => Promise<unknown>): Promise<Delays> {
   const histogram = monitorEventLoopDelay({ resolution: 1 });
+  const begin = computedMs();
+  let last = begin;
+  let maxHeld: number | null = begin === null ? null : 0;
+  const probe = () => {
+    const now = computedMs();
+    if (now !== null && last !== null && maxHeld !== null) maxHeld = Math.max(maxHeld, now - last);
+    last = now;
+  };
+  const timer = setInterval(probe, 1);
   histogram.enable();
   await sleep(20);
   const start = performance.now();
@@ -107,12 +128,16 @@ async function measured(work: () => Promise<unknown>): Promise<Delays> {
   const tookMs = performance.now() - start;
   await sleep(20); // a tick that came late is counted when it comes
   histogram.disable();
+  clearInterval(timer);
+  probe();
   const ms = (nanoseconds: number) => nanoseconds / 1e6;
   return {
     p50: ms(histogram.percentile(50)),
     p99: ms(histogram.percentile(99)),
     max: ms(histogram.max),
     ticks: histogram.count,
+    maxHeld,
+    totalHeld: last === null || begin === null ? null : last - begin,
     tookMs,
   };
 }
@@ -167,13 +192,18 @@ function difference(a: readonly number[], b: readonly number[]): number {
 }
 
 function table(results: Readonly<Record<string, EngineResult>>): string {
-  const lines = ['| phase | engine | p50 ms | p99 ms | max ms | took ms |', '|---|---|---|---|---|---|'];
+  const lines = [
+    '| phase | engine | p50 ms | p99 ms | max ms | computed at most ms | took ms |',
+    '|---|---|---|---|---|---|---|',
+  ];
   for (const phase of ['idle', 'load', 'tokenise', 'encode', 'decode'] as const) {
     for (const [engine, { phases }] of Object.entries(results)) {
       const delays = phases[phase];
       if (!delays) continue;
-      const { p50, p99, max, tookMs } = delays;
-      lines.push(`| ${phase} | ${engine} | ${p50.toFixed(1)} | ${p99.toFixed(1)} | ${max.toFixed(1)} | ${tookMs.toFixed(0)} |`);
+      const { p50, p99, max, maxHeld, tookMs } = delays;
+      lines.push(
+        `| ${phase} | ${engine} | ${p50.toFixed(1)} | ${p99.toFixed(1)} | ${max.toFixed(1)} | ${maxHeld?.toFixed(1) ?? '-'} | ${tookMs.toFixed(0)} |`,
+      );
     }
   }
   return lines.join('\n');
@@ -205,8 +235,11 @@ async function main(): Promise<void> {
     const text = table(results);
     console.log(text);
     console.log(about);
-    const passed = Object.values(results.warpsight.phases).every(({ p99, max }) => p99 <= kBar.p99 && max <= kBar.max);
-    console.log(`bar, p99 <= ${kBar.p99} ms and max <= ${kBar.max} ms in every phase: ${passed ? 'met' : 'NOT met'}`);
+    const meets = ({ p99, max }: Delays) => p99 <= kBar.p99 && max <= kBar.max;
+    const { phases: ours } = results.warpsight;
+    const passed = Object.values(ours).every(meets);
+    const why = meets(ours.idle!) ? '' : ': nor without any work, the machine is too busy to tell';
+    console.log(`bar, p99 <= ${kBar.p99} ms and max <= ${kBar.max} ms in every phase: ${passed ? 'met' : `NOT met${why}`}`);
     const phases = Object.fromEntries(Object.entries(results).map(([engine, result]) => [engine, result.phases]));
     const out = join(__dirname, '..', '..', 'bench', 'results');
     mkdirSync(out, { recursive: true });
