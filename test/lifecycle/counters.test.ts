@@ -38,7 +38,8 @@ describe('a warm call', () => {
 
   for (const [name, call] of Object.entries(calls)) {
     it(`${name} is one native call and takes no memory from the system`, async () => {
-      for (let i = 0; i < 5; i++) await call();
+      await Promise.all([call(), call()]); // two at once: a block may be free again some moments after its last read
+      for (let i = 0; i < 3; i++) await call();
       const before = counters();
       for (let i = 0; i < 5; i++) await call();
       const after = counters();
