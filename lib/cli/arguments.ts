@@ -3,6 +3,13 @@ export class UsageError extends Error {
   override readonly name = 'UsageError';
 }
 
+// yargs drops an operand "-"; no argument of a process can hold a NUL, so this stands for nothing else meanwhile.
+const kDash = '\0-';
+
+export function hideDash(word: string): string {
+  return word === '-' ? kDash : word;
+}
+
 /** What was given on the command line, read option by option into what the command needs. */
 export class Arguments {
   constructor(readonly fields: Readonly<Record<string, unknown>>) {}
@@ -23,7 +30,7 @@ export class Arguments {
   texts(name: string): string[] {
     const value = this.fields[name];
     if (value === undefined) return [];
-    return (Array.isArray(value) ? value : [value]).map(String);
+    return (Array.isArray(value) ? value : [value]).map((each) => (each === kDash ? '-' : String(each)));
   }
 
   count(name: string, most: number): number | undefined {

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Options } from 'yargs';
-import { Arguments, UsageError } from './arguments';
+import { Arguments, hideDash, UsageError } from './arguments';
 import { type Command, commonOptions, type Option } from './command';
 import { classify } from './commands/classify';
 import { embed } from './commands/embed';
@@ -64,7 +64,7 @@ async function parse(words: readonly string[]): Promise<Parsed> {
     .parserConfiguration({ 'camel-case-expansion': false, 'dot-notation': false, 'boolean-negation': false })
     .exitProcess(false)
     .fail((message, error) => {
-      throw error ?? new UsageError(sentence(message));
+      throw new UsageError(sentence(message ?? error.message));
     })
     .version(version())
     .alias('version', 'v')
@@ -86,7 +86,7 @@ async function parse(words: readonly string[]): Promise<Parsed> {
       },
     );
   }
-  const { _: operands, ...fields } = await parser.parse([...words], {}, (_error, _arguments, output) => {
+  const { _: operands, ...fields } = await parser.parse(words.map(hideDash), {}, (_error, _arguments, output) => {
     shown = output;
   });
   if (shown === '') checkNames(fields, command);

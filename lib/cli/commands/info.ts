@@ -82,7 +82,7 @@ function deviceName(name: string): 'cpu' | `cuda:${number}` {
 async function licenceOf(folder: string): Promise<string | null> {
   try {
     const card = await readFile(join(folder, 'README.md'), 'utf8');
-    return /^---\r?\n[^]*?^license:[ \t]*(\S+)/m.exec(card)?.[1] ?? null;
+    return /^---\r?\n[\s\S]*?^license:[ \t]*(\S+)/m.exec(card)?.[1] ?? null;
   } catch {
     return null; // a model without a card
   }

@@ -1,0 +1,206 @@
+import { spawn } from 'node:child_process';
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect } from 'chai';
+import { CLIP, ZeroShotClassifier } from '../../lib';
+import { packageRoot } from '../../lib/native';
+
+const program = join(packageRoot, 'dist', 'lib', 'cli', 'main.js');
+const rocket = join(packageRoot, 'examples', 'rocket.jpg');
+
+interface Ran {
+  readonly code: number | null;
+  readonly out: string;
+  readonly err: string;
+}
+
+/** Runs the real program, without a terminal. `read`: after so many bytes of output its reader goes away. */
+function warpsight(args: readonly string[], { stdin = '', read = Number.POSITIVE_INFINITY } = {}): Promise<Ran> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(process.execPath, [program, ...args], { stdio: 'pipe' });
+    let out = '';
+    let err = '';
+    child.stdout.setEncoding('utf8').on('data', (chunk: string) => {
+      out += chunk;
+      if (out.length >= read) child.stdout.destroy();
+    });
+    child.stderr.setEncoding('utf8').on('data', (chunk: string) => {
+      err += chunk;
+    });
+    child.on('error', reject);
+    child.on('close', (code) => resolve({ code, out, err }));
+    child.stdin.end(stdin);
+  });
+}
+
+/** A .npy file as the format's description reads. */
+function parseNpy(bytes: Buffer): { shape: number[]; values: Float32Array } {
+  expect(bytes.subarray(0, 8)).to.deep.equal(Buffer.from('\x93NUMPY\x01\x00', 'latin1'));
+  const start = 10 + bytes.readUInt16LE(8);
+  expect(start % 64).to.equal(0);
+  const header = bytes.toString('latin1', 10, start);
+  expect(header)
+    .to.match(/'descr': '<f4', 'fortran_order': False/)
+    .and.to.match(/\n$/);
+  const shape = /'shape': \((\d+), (\d+)\)/.exec(header)!.slice(1).map(Number);
+  return { shape, values: new Float32Array(Uint8Array.from(bytes.subarray(start)).buffer) };
+}
+
+describe('warpsight, the program', function () {
+  this.timeout(60_000);
+  let folder: string;
+  let clip: CLIP;
+
+  before(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'warpsight-cli-'));
+    clip = await CLIP.fromPretrained(undefined, { device: 'cpu' });
+  });
+  after(async () => {
+    clip?.dispose();
+    await rm(folder, { recursive: true, force: true });
+  });
+
+  async function expected(images: string[]): Promise<Float32Array> {
+    const features = await clip.encodeImage(images, { normalize: true });
+    const values = await features.read();
+    features.dispose();
+    return values;
+  }
+
+  it('prints its version and its help', async () => {
+    const file: { readonly version: string } = JSON.parse(await readFile(join(packageRoot, 'package.json'), 'utf8'));
+    expect(await warpsight(['--version'])).to.deep.equal({ code: 0, out: `${file.version}\n`, err: '' });
+    const { code, out } = await warpsight(['--help']);
+    expect(code).to.equal(0);
+    for (const name of ['classify', 'embed', 'info']) expect(out).to.contain(`warpsight ${name}`);
+    expect((await warpsight(['classify', '--help'])).out)
+      .to.contain('--labels-file')
+      .and.to.contain('Examples');
+  });
+
+  it('classifies as the library does: columns in a pipe, JSON on request', async () => {
+    const labels = ['cat', 'rocket', 'car'];
+    const classifier = new ZeroShotClassifier(clip, labels);
+    const result = await classifier.classify(rocket);
+    classifier.dispose();
+
+    const columns = await warpsight(['classify', rocket, '--labels', labels.join(',')]);
+    expect(columns.code).to.equal(0);
+    const lines = result.scores.map(({ label, score }) => `${rocket}\t${label}\t${score.toFixed(6)}\n`);
+    expect(columns.out).to.equal(lines.join(''));
+
+    const json = await warpsight(['classify', rocket, rocket, '-l', 'cat,rocket', '-l', 'car', '--top-k', '1', '--json']);
+    const documents = json.out
+      .trimEnd()
+      .split('\n')
+      .map((line): unknown => JSON.parse(line));
+    expect(documents).to.deep.equal(Array(2).fill({ image: rocket, ...result, scores: result.scores.slice(0, 1) }));
+  });
+
+  it('takes labels from a file, paths from stdin, and several templates', async () => {
+    const names = join(folder, 'names.txt');
+    await writeFile(names, 'cat\r\n\n rocket \n');
+    const templates = ['a photo of a {}', 'a drawing of a {}'];
+    const classifier = new ZeroShotClassifier(clip, ['cat', 'rocket'], { template: templates });
+    const { score } = await classifier.classify(rocket);
+    classifier.dispose();
+    const flags = templates.flatMap((template) => ['--template', template]);
+    const { code, out } = await warpsight(['classify', '-', '--labels-file', names, '--json', ...flags], {
+      stdin: `${rocket}\n\n`,
+    });
+    expect(code).to.equal(0);
+    expect(JSON.parse(out)).to.include({ image: rocket, label: 'rocket', score });
+  });
+
+  it('writes embeddings as .npy, .safetensors and JSON lines: the same numbers', async () => {
+    const wanted = await expected([rocket]);
+    const width = wanted.length;
+    const npy = join(folder, 'e.npy');
+    expect((await warpsight(['embed', '--image', rocket, rocket, '--out', npy])).code).to.equal(0);
+    const { shape, values } = parseNpy(await readFile(npy));
+    expect(shape).to.deep.equal([2, width]);
+    expect(values).to.deep.equal(Float32Array.of(...wanted, ...wanted));
+
+    const safetensors = join(folder, 'e.safetensors');
+    expect((await warpsight(['embed', rocket, '--out', safetensors])).code).to.equal(0);
+    const bytes = await readFile(safetensors);
+    const length = Number(bytes.readBigUInt64LE());
+    const header: Record<string, unknown> = JSON.parse(bytes.toString('utf8', 8, 8 + length));
+    expect(header.embeddings).to.deep.equal({ dtype: 'F32', shape: [1, width], data_offsets: [0, 4 * width] });
+    expect(new Float32Array(Uint8Array.from(bytes.subarray(8 + length)).buffer)).to.deep.equal(wanted);
+
+    const text = await clip.encodeText(['a cat'], { normalize: true });
+    const line: { embedding: number[] } = JSON.parse((await warpsight(['embed', '--text', 'a cat'])).out);
+    expect(line).to.deep.equal({ text: 'a cat', embedding: [...(await text.read())] });
+    text.dispose();
+  });
+
+  it('reports a broken picture, goes on, and ends with 1', async () => {
+    const broken = join(folder, 'broken.jpg');
+    await writeFile(broken, 'no picture');
+    const out = join(folder, 'all.npy');
+    const embedded = await warpsight(['embed', broken, rocket, '--out', out]);
+    expect(embedded.code).to.equal(1);
+    expect(embedded.err.split('\n')[0]).to.match(/^warpsight: image ".*broken\.jpg": /);
+    const { values } = parseNpy(await readFile(out));
+    const width = values.length / 2;
+    expect([...values.subarray(0, width)].every(Number.isNaN)).to.equal(true);
+    expect(values.subarray(width)).to.deep.equal(await expected([rocket]));
+
+    const classified = await warpsight(['classify', broken, rocket, '-l', 'cat,rocket', '--json']);
+    expect(classified.code).to.equal(1);
+    const [first, second] = classified.out.trimEnd().split('\n');
+    expect(JSON.parse(first!)).to.have.nested.property('error.code', 'ERR_IMAGE');
+    expect(JSON.parse(second!)).to.include({ image: rocket });
+  });
+
+  it('leaves no file where it failed', async () => {
+    const out = join(folder, 'none.npy');
+    expect((await warpsight(['embed', rocket, '--out', out, '--model', join(folder, 'nowhere')])).code).to.equal(1);
+    expect(await readdir(folder)).not.to.include('none.npy');
+    expect((await readdir(folder)).filter((name) => name.endsWith('.partial'))).to.deep.equal([]);
+  });
+
+  it('shows the machine and the model', async () => {
+    const report: { devices: { name: string }[]; model: unknown } = JSON.parse((await warpsight(['info', '--json'])).out);
+    expect(report.devices.map(({ name }) => name)).to.include('cpu');
+    expect(report.model).to.deep.include({ name: 'clip-pictograms', dtype: clip.dtype, weightBytes: clip.memoryUsage().weights });
+    expect((await warpsight(['info'])).out).to.match(/^warpsight +\d+\.\d+\.\d+, Node\.js/);
+  });
+
+  const wrong: [string, string[], RegExp][] = [
+    ['no command', [], /a command is needed: classify, embed, info/],
+    ['an unknown command', ['clasify'], /unknown command clasify: did you mean classify\?/],
+    ['an unknown option', ['classify', rocket, '--lables', 'a'], /unknown option --lables: did you mean --labels\?/],
+    ['no labels', ['classify', rocket], /labels are needed/],
+    ['a label twice', ['classify', rocket, '-l', 'a,a'], /the class "a" is there twice/],
+    ['a count that is none', ['classify', rocket, '-l', 'a', '--top-k', 'x'], /--top-k must be a whole number .*: it is "x"/],
+    ['an option without its value', ['classify', rocket, '--labels'], /needs a value/],
+    ['another format', ['embed', rocket, '--out', 'e.csv'], /must end in \.npy, \.safetensors or \.jsonl/],
+    ['another device', ['info', '--device', 'tpu'], /--device must be auto, cpu, cuda or cuda:N: it is "tpu"/],
+  ];
+  for (const [name, args, message] of wrong) {
+    it(`answers ${name} with one sentence and 2`, async () => {
+      const { code, out, err } = await warpsight(args);
+      expect(err)
+        .to.match(message)
+        .and.not.to.match(/\n +at /);
+      expect({ code, out }).to.deep.equal({ code: 2, out: '' });
+    });
+  }
+
+  it('answers a missing model with one sentence and 1; --verbose adds the stack', async () => {
+    const { code, err } = await warpsight(['info', join(folder, 'nowhere')]);
+    expect(code).to.equal(1);
+    expect(err).to.match(/^warpsight: checkpoint .*there is no such folder.*\n$/);
+    expect((await warpsight(['info', join(folder, 'nowhere'), '--verbose'])).err).to.match(/\n +at /);
+  });
+
+  it('is quiet when its reader leaves early', async () => {
+    const inputs = Array.from({ length: 400 }, () => 'a cat');
+    const { err, out } = await warpsight(['embed', '--text', ...inputs], { read: 10 });
+    expect(err).to.equal('');
+    expect(out.length).to.be.greaterThan(9);
+  });
+});
