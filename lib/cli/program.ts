@@ -38,10 +38,13 @@ async function runProgram(words: readonly string[]): Promise<number> {
       ),
     );
   }
-  const { command } = parsed;
-  const [excess] = parsed.operands;
-  if (excess !== undefined) throw new UsageError(`${command.name} doesn't take ${JSON.stringify(String(excess))} here`);
-  return (await command.run(new Arguments(parsed.fields))) ? 0 : 1;
+  const { command, operands, fields } = parsed;
+  const list = /^\[(\w+)\.\.\]$/.exec(command.operands)?.[1];
+  if (list === undefined && operands[0] !== undefined) {
+    throw new UsageError(`${command.name} doesn't take ${JSON.stringify(String(operands[0]))} here`);
+  }
+  const args = new Arguments(list === undefined ? fields : { ...fields, [list]: [fields[list] ?? [], operands].flat() });
+  return (await command.run(args)) ? 0 : 1;
 }
 
 interface Parsed {
@@ -49,7 +52,7 @@ interface Parsed {
   readonly shown: string;
   readonly command: Command | undefined;
   readonly fields: Readonly<Record<string, unknown>>;
-  /** Words that no command and no option took. */
+  /** Words that no command and no option took: those after "--". */
   readonly operands: readonly unknown[];
 }
 
@@ -71,13 +74,16 @@ async function parse(words: readonly string[]): Promise<Parsed> {
     .alias('help', 'h')
     .wrap(Math.min(110, process.stdout.columns || 110))
     .epilogue('warpsight <command> --help shows the options and examples of a command.');
+  for (const [name, option] of Object.entries(commonOptions)) {
+    parser.option(name, { ...toYargs(option), group: 'Options of every command:' });
+  }
   for (const each of commands) {
     parser.command(
       `${each.name} ${each.operands}`.trim(),
       each.describe,
       (builder) => {
         for (const [name, describe] of Object.entries(each.operandNames)) builder.positional(name, { type: 'string', describe });
-        for (const [name, option] of Object.entries(optionsOf(each))) builder.option(name, toYargs(option));
+        for (const [name, option] of Object.entries(each.options)) builder.option(name, toYargs(option));
         for (const [line, describe] of each.examples) builder.example(`$0 ${line}`, describe);
         return builder.usage(`$0 ${each.name} ${each.operands} [options]\n\n${each.describe}`).epilogue('');
       },
@@ -89,12 +95,8 @@ async function parse(words: readonly string[]): Promise<Parsed> {
   const { _: operands, ...fields } = await parser.parse(words.map(hideDash), {}, (_error, _arguments, output) => {
     shown = output;
   });
-  if (shown === '') checkNames(fields, command);
+  if (shown === '' && (command !== undefined || operands.length === 0)) checkNames(fields, command); // else the command is the error
   return { shown, command, fields, operands: command ? operands.slice(1) : operands };
-}
-
-function optionsOf(command: Command): Readonly<Record<string, Option>> {
-  return { ...command.options, ...commonOptions };
 }
 
 function toYargs({ describe, value, short, aliases = [], list = false }: Option): Options {
@@ -105,13 +107,12 @@ function toYargs({ describe, value, short, aliases = [], list = false }: Option)
 
 /** yargs takes unknown options; here one is an error that suggests the nearest. */
 function checkNames(fields: Readonly<Record<string, unknown>>, command: Command | undefined): void {
-  const options = command ? optionsOf(command) : {};
+  const options = { ...command?.options, ...commonOptions };
   const long = ['help', 'version', ...Object.keys(options), ...Object.values(options).flatMap((each) => each.aliases ?? [])];
   const short = ['h', 'v', ...Object.values(options).flatMap((each) => each.short ?? [])];
   const known = new Set([...long, ...short, '$0', ...Object.keys(command?.operandNames ?? {})]);
   for (const name of Object.keys(fields)) {
     if (known.has(name)) continue;
-    if (command === undefined) continue; // the unknown command is the error
     throw new UsageError(unknown('option', name, long));
   }
 }

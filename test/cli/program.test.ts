@@ -1,10 +1,12 @@
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { CLIP, ZeroShotClassifier } from '../../lib';
 import { packageRoot } from '../../lib/native';
+import { fixtures, needsFixtures, readFixture, readMeta } from '../support/fixtures';
+import { expectClose, minCosine } from '../support/numbers';
 
 const program = join(packageRoot, 'dist', 'lib', 'cli', 'main.js');
 const rocket = join(packageRoot, 'examples', 'rocket.jpg');
@@ -106,7 +108,7 @@ describe('warpsight, the program', function () {
     const { score } = await classifier.classify(rocket);
     classifier.dispose();
     const flags = templates.flatMap((template) => ['--template', template]);
-    const { code, out } = await warpsight(['classify', '-', '--labels-file', names, '--json', ...flags], {
+    const { code, out } = await warpsight(['--json', 'classify', ...flags, '--labels-file', names, '--', '-'], {
       stdin: `${rocket}\n\n`,
     });
     expect(code).to.equal(0);
@@ -134,6 +136,36 @@ describe('warpsight, the program', function () {
     const line: { embedding: number[] } = JSON.parse((await warpsight(['embed', '--text', 'a cat'])).out);
     expect(line).to.deep.equal({ text: 'a cat', embedding: [...(await text.read())] });
     text.dispose();
+  });
+
+  it("writes files that numpy reads, with the reference's embeddings", async function () {
+    needsFixtures(this);
+    const reference = readFixture('clip-tiny-quickgelu', 'expected');
+    const meta = readMeta<{ texts: string[]; pictures: string[]; tolerance: { float32: { max_rel: number } } }>(
+      'clip-tiny-quickgelu',
+    );
+    const model = join(fixtures, 'clip-tiny-quickgelu', 'checkpoint');
+    const texts = join(folder, 'texts.npy');
+    const pictures = join(folder, 'pictures.npy');
+    const paths = meta.pictures.map((path) => join(fixtures, 'clip-tiny-quickgelu', path));
+    expect(await warpsight(['embed', '--model', model, '--out', texts, '--text', ...meta.texts])).to.include({ code: 0 });
+    expect(await warpsight(['embed', '--model', model, '--out', pictures, ...paths])).to.include({ code: 0 });
+    const { max_rel } = meta.tolerance.float32;
+    expectClose(parseNpy(await readFile(texts)).values, reference.get('text_embeds')!.data, max_rel);
+    const { values, shape } = parseNpy(await readFile(pictures));
+    // decoders of JPEG differ by a grey level or two, so the pictures' tolerance is that of the model's own test
+    expect(minCosine(values, reference.get('pictures.image_embeds')!.data, shape[1]!)).to.be.at.least(0.9999);
+
+    const python = process.platform === 'linux' ? '/usr/bin/python3' : 'python3';
+    const script = 'import sys, numpy; a = numpy.load(sys.argv[1]); print(a.shape, a.dtype, *a[0].tolist())';
+    const { status, stdout } = spawnSync(python, ['-c', script, pictures], { encoding: 'utf8' });
+    if (status !== 0) {
+      console.log(`skipped: ${python} has no numpy`);
+      this.skip();
+    }
+    const read = /^\((\d+), (\d+)\) float32 (.*)$/m.exec(stdout)!;
+    expect([Number(read[1]), Number(read[2])]).to.deep.equal(shape);
+    expect(read[3]!.split(' ').map(Number)).to.deep.equal([...values.subarray(0, shape[1]!)]);
   });
 
   it('reports a broken picture, goes on, and ends with 1', async () => {
@@ -176,6 +208,7 @@ describe('warpsight, the program', function () {
     ['no labels', ['classify', rocket], /labels are needed/],
     ['a label twice', ['classify', rocket, '-l', 'a,a'], /the class "a" is there twice/],
     ['a count that is none', ['classify', rocket, '-l', 'a', '--top-k', 'x'], /--top-k must be a whole number .*: it is "x"/],
+    ['an unknown option of no command', ['--verison'], /unknown option --verison: did you mean --version\?/],
     ['an option without its value', ['classify', rocket, '--labels'], /needs a value/],
     ['another format', ['embed', rocket, '--out', 'e.csv'], /must end in \.npy, \.safetensors or \.jsonl/],
     ['another device', ['info', '--device', 'tpu'], /--device must be auto, cpu, cuda or cuda:N: it is "tpu"/],
@@ -195,6 +228,24 @@ describe('warpsight, the program', function () {
     expect(code).to.equal(1);
     expect(err).to.match(/^warpsight: checkpoint .*there is no such folder.*\n$/);
     expect((await warpsight(['info', join(folder, 'nowhere'), '--verbose'])).err).to.match(/\n +at /);
+  });
+
+  it('ends with 130 on Ctrl-C, and leaves no part of a file', async function () {
+    if (process.platform === 'win32') {
+      console.log('skipped: Windows has no SIGINT between processes');
+      this.skip();
+    }
+    const list = join(folder, 'interrupted.npy');
+    const child = spawn(process.execPath, [program, 'embed', '-', '--out', list], { stdio: ['pipe', 'ignore', 'pipe'] });
+    let err = '';
+    child.stderr.setEncoding('utf8').on('data', (chunk: string) => {
+      err += chunk;
+      if (err.includes('nothing.jpg')) child.kill('SIGINT'); // it is at work
+    });
+    child.stdin.end(`nothing.jpg\n${`${rocket}\n`.repeat(5000)}`);
+    const code = await new Promise((resolve) => child.on('close', resolve));
+    expect(code).to.equal(130);
+    expect((await readdir(folder)).filter((name) => name.startsWith('interrupted'))).to.deep.equal([]);
   });
 
   it('is quiet when its reader leaves early', async () => {
