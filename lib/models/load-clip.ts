@@ -1,7 +1,7 @@
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { openCheckpoint } from '../checkpoint/folder';
+import { folderPath } from '../checkpoint/folder-path';
 import { resolveCheckpoint } from '../checkpoint/hub';
 import { WeightLoader } from '../checkpoint/weight-loader';
 import type { Float } from '../dtype';
@@ -58,7 +58,7 @@ export async function loadClip(
 
 function pathOf(folderOrHubId: string | URL | undefined): string {
   if (folderOrHubId === undefined) return join(packageRoot, 'models', kShippedModel);
-  return folderOrHubId instanceof URL ? fileURLToPath(folderOrHubId) : folderOrHubId;
+  return typeof folderOrHubId === 'string' ? folderOrHubId : folderPath('fromPretrained', folderOrHubId);
 }
 
 /** A checkpoint without preprocessor_config.json takes pre-processed pixels only. */

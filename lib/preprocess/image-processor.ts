@@ -1,7 +1,11 @@
-import { open } from 'node:fs/promises';
 import { join } from 'node:path';
+import { folderPath } from '../checkpoint/folder-path';
+import { readJson } from '../checkpoint/json';
+import { type DeviceName, device as openDevice } from '../device';
 import { abortError, WarpsightError } from '../errors';
+import type { Tensor } from '../tensor';
 import { type ImageInput, takeImage } from './image-input';
+import { joinPixels, noPixels, resizedPixels } from './image-pixels';
 import { kDecodeSlots } from './image-slots';
 import { type DecodeOptions, decodeTaken, expandToSquare, type Rgb, type RgbImage } from './image-source';
 import {
@@ -13,6 +17,7 @@ import {
   placeImage,
   type ResampleFilter,
   type ResizePlan,
+  requireSize,
 } from './resample';
 
 type Triple = readonly [number, number, number];
@@ -69,6 +74,9 @@ const kClasses: ReadonlyMap<string, ClassDefaults> = new Map([
   ['Blip', { ...kClip, size: { square: 384 }, crop: undefined }],
   ['ViT', { ...kClip, size: { square: 224 }, crop: undefined, filter: 'bilinear', mean: kHalf, std: kHalf }],
 ]);
+
+/** A preprocessor_config.json has half a kilobyte. */
+const kLargestFile = 1 << 20;
 
 /** Longest edge that a config may ask for: 4096 x 4096 x 3 float32 are 201 MB. */
 const kMaxEdge = 4096;
@@ -243,8 +251,16 @@ export function planResize(images: readonly RgbImage[], spec: ImageProcessorSpec
   );
 }
 
+/** Largest picture that comes out: where nothing is cut, 1 x 5000 would become 224 x 1,120,000. */
+const kMaxPixels = kMaxEdge ** 2;
+
 /** How a batch is decoded: the options of `decodeImage`. */
 export type PrepareOptions = DecodeOptions;
+
+export interface PreprocessOptions extends DecodeOptions {
+  /** Where the pixels are computed and stay: 'cpu' by default. */
+  readonly device?: DeviceName;
+}
 
 /** Decoded bytes after which `plans` begins the next plan. */
 const kPlanBytes = 64 << 20;
@@ -264,15 +280,44 @@ export class ImageProcessor {
   /**
    * Reads preprocessor_config.json of a checkpoint folder, or `image_processor` of its processor_config.json.
    *
-   * @throws {WarpsightError} ERR_CHECKPOINT if there is neither, ERR_CONFIG if it doesn't say what to do
+   * @throws {WarpsightError} ERR_CHECKPOINT if there is neither, ERR_CONFIG if it can't be read or doesn't say what to do, ERR_ARGUMENT
    */
-  static async fromPretrained(folder: string): Promise<ImageProcessor> {
-    const own = await readJson(join(folder, 'preprocessor_config.json'));
+  static async fromPretrained(folder: string | URL): Promise<ImageProcessor> {
+    const path = folderPath('ImageProcessor.fromPretrained', folder);
+    const own = await readJson(join(path, 'preprocessor_config.json'), kLargestFile, 'ERR_CONFIG');
     if (own !== undefined) return new ImageProcessor(own);
-    const joint = await readJson(join(folder, 'processor_config.json'));
+    const joint = await readJson(join(path, 'processor_config.json'), kLargestFile, 'ERR_CONFIG');
     if (typeof joint === 'object' && joint !== null && 'image_processor' in joint)
       return new ImageProcessor(joint.image_processor);
-    throw new WarpsightError('ERR_CHECKPOINT', `checkpoint ${JSON.stringify(folder)}: there is no preprocessor_config.json`);
+    throw new WarpsightError('ERR_CHECKPOINT', `checkpoint ${JSON.stringify(path)}: there is no preprocessor_config.json`);
+  }
+
+  /**
+   * Pictures as the model takes them: decoded, resized, cropped and normalised, bit for bit as PIL's arithmetic does it, off the main thread.
+   *
+   * @param images one or an array of paths, file URLs, encoded bytes or raw pixels; of different sizes if the config fixes the size they get
+   * @returns [n, 3, height, width]; the caller disposes it
+   * @throws {WarpsightError} ERR_IMAGE for the first picture that cannot be decoded, or where they come out in different sizes; ERR_ABORTED
+   * @example
+   * const pixels = await processor.preprocess(['cat.jpg', 'dog.png']); // [2, 3, 224, 224]
+   */
+  async preprocess(images: ImageInput | readonly ImageInput[], options: PreprocessOptions = {}): Promise<Tensor<'float32'>> {
+    const { device = 'cpu', ...decode } = options;
+    const { name } = openDevice(device);
+    const list = isList(images) ? images : [images];
+    if (list.length === 0) return noPixels(joinPlaced([], this.spec), name);
+    const parts: Tensor<'float32'>[] = [];
+    try {
+      for await (const plan of this.plans(list, decode)) {
+        const first = parts[0]?.shape;
+        if (first) requireSize(plan, first[2]!, first[3]!);
+        parts.push(resizedPixels(plan, this.lut, name, decode.signal));
+      }
+    } catch (error) {
+      for (const part of parts) part.dispose();
+      throw error;
+    }
+    return joinPixels(parts, name);
   }
 
   /**
@@ -324,8 +369,21 @@ export class ImageProcessor {
   }
 }
 
+function isList(images: ImageInput | readonly ImageInput[]): images is readonly ImageInput[] {
+  return Array.isArray(images);
+}
+
 function placeDecoded(image: RgbImage, spec: ImageProcessorSpec): PlacedImage {
-  return placeImage(image, placementOf(spec, image), spec.filter);
+  const placement = placementOf(spec, image);
+  const { height, width } = placement;
+  if (height * width > kMaxPixels) {
+    throw new WarpsightError(
+      'ERR_IMAGE',
+      `a picture of ${image.width} x ${image.height} becomes one of ${width} x ${height}, which is more than ${kMaxPixels} pixels: ` +
+        'the config sets its shorter edge and cuts nothing',
+    );
+  }
+  return placeImage(image, placement, spec.filter);
 }
 
 function joinPlaced(images: readonly PlacedImage[], spec: ImageProcessorSpec): ResizePlan {
@@ -333,25 +391,4 @@ function joinPlaced(images: readonly PlacedImage[], spec: ImageProcessorSpec): R
   const size = fixed ?? images[0];
   if (size === undefined) throw new WarpsightError('ERR_IMAGE', 'without any picture there is no size: pass at least one');
   return joinPlan(images, size.height, size.width);
-}
-
-/** A JSON file of at most 1 MiB; undefined where there is none. */
-async function readJson(path: string): Promise<unknown> {
-  const file = await open(path).catch((cause: unknown) => {
-    if (typeof cause === 'object' && cause !== null && 'code' in cause && (cause.code === 'ENOENT' || cause.code === 'ENOTDIR'))
-      return;
-    throw new WarpsightError('ERR_CHECKPOINT', `${JSON.stringify(path)} cannot be read`, { cause });
-  });
-  if (file === undefined) return undefined;
-  try {
-    const { size } = await file.stat();
-    if (size > 1 << 20)
-      throw new WarpsightError('ERR_CONFIG', `${JSON.stringify(path)} has ${size} bytes: at most 1 MiB is read`);
-    return JSON.parse(await file.readFile('utf8'));
-  } catch (cause) {
-    if (cause instanceof WarpsightError) throw cause;
-    throw new WarpsightError('ERR_CONFIG', `${JSON.stringify(path)} is not JSON`, { cause });
-  } finally {
-    await file.close();
-  }
 }

@@ -233,6 +233,15 @@ export function placeImage(
   };
 }
 
+/** @throws {WarpsightError} ERR_IMAGE if a picture, or a plan of some, has another size than the others of its call */
+export function requireSize(image: { readonly width: number; readonly height: number }, height: number, width: number): void {
+  if (image.height === height && image.width === width) return;
+  throw new WarpsightError(
+    'ERR_IMAGE',
+    `pictures of one call must come out in one size: one is ${image.width} x ${image.height}, the others ${width} x ${height}`,
+  );
+}
+
 /**
  * Joins pictures to one plan.
  *
@@ -254,12 +263,7 @@ export function joinPlan(images: readonly PlacedImage[], height: number, width: 
   };
 
   images.forEach((image, i) => {
-    if (image.height !== height || image.width !== width) {
-      throw new WarpsightError(
-        'ERR_IMAGE',
-        `pictures of one call must come out in one size: picture ${i} is ${image.width} x ${image.height}, the others ${width} x ${height}`,
-      );
-    }
+    requireSize(image, height, width);
     const { x, y } = image;
     const rows = y.end - y.begin;
     const at = i * kDescriptor.length;

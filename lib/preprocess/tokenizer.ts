@@ -1,4 +1,4 @@
-import { fileURLToPath } from 'node:url';
+import { folderPath } from '../checkpoint/folder-path';
 import { abortError, WarpsightError } from '../errors';
 import { kLongestText, TokenizerEngine } from './tokenizer-engine';
 import { parseTokenizer } from './tokenizer-parse';
@@ -67,7 +67,7 @@ export class Tokenizer {
    * @throws {WarpsightError} ERR_TOKENIZER with the file and the place in it, ERR_ABORTED, ERR_ARGUMENT
    */
   static async fromPretrained(folder: string | URL, options: { readonly signal?: AbortSignal } = {}): Promise<Tokenizer> {
-    const path = folderPath(folder);
+    const path = folderPath('Tokenizer.fromPretrained', folder);
     const { tables, frameLength } = await tokenizerThread().load(path, options.signal);
     return new Tokenizer(tables, frameLength);
   }
@@ -171,12 +171,6 @@ function takeTexts(texts: readonly unknown[], first: number, maxLength: number):
     taken.push(read);
   }
   return taken;
-}
-
-function folderPath(folder: unknown): string {
-  if (folder instanceof URL && folder.protocol === 'file:') return fileURLToPath(folder);
-  if (typeof folder === 'string' && folder !== '' && !folder.includes('\0')) return folder;
-  throw notText('Tokenizer.fromPretrained: the folder', folder, 'a path or a file: URL');
 }
 
 function notText(what: string, value: unknown, expected = 'a string'): WarpsightError {

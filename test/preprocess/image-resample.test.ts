@@ -220,7 +220,7 @@ describe('planResize()', () => {
     const spec = parseImageProcessorConfig({ size: 8, do_center_crop: false });
     expect(() => planResize([grey([1, 2]), grey([1, 2, 3])], spec)).to.throw(
       WarpsightError,
-      'pictures of one call must come out in one size: picture 1 is 24 x 8, the others 16 x 8',
+      'pictures of one call must come out in one size: one is 24 x 8, the others 16 x 8',
     );
   });
 

@@ -210,7 +210,7 @@ describe('Tokenizer, texts of any kind', () => {
     expect(await message(() => clip.decode([-1]))).to.match(/^decode: -1 is not an id/);
     expect(await message(() => clip.decode([0.5]))).to.match(/^decode: 0.5 is not an id/);
     expect(await message(() => Tokenizer.fromPretrained(''))).to.equal(
-      'Tokenizer.fromPretrained: the folder must be a path or a file: URL, it is ""',
+      'Tokenizer.fromPretrained: the folder must be a path or a file: URL: it is ""',
     );
   });
 });
