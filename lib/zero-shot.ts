@@ -49,6 +49,11 @@ export class ZeroShotClassifier {
 
   /** @throws {WarpsightError} ERR_ARGUMENT for an empty list, labels that are no strings or occur twice, a template without '{}' */
   constructor(clip: CLIP, classes: readonly string[], options: ZeroShotOptions = {}) {
+    if (typeof clip?.rankClasses !== 'function')
+      throw new WarpsightError(
+        'ERR_ARGUMENT',
+        `ZeroShotClassifier: the model must be a CLIP: it is ${clip === null ? 'null' : typeof clip}`,
+      );
     this.labels = checkLabels(classes);
     this.#clip = clip;
     const prompts = this.labels.map((label) => promptsOf(label, options.template ?? 'a photo of a {}'));

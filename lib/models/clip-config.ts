@@ -185,6 +185,10 @@ function kindOf(config: JsonObject): 'clip' | 'siglip' {
 function clipConfig(config: JsonObject): ClipConfig {
   const text = towerFields(config, 'text_config');
   const eosTokenId = text.integer('eos_token_id', 0, kLargestVocabulary, 49_407);
+  const vocabularySize = text.integer('vocab_size', 1, kLargestVocabulary, clipText.vocab_size);
+  if (text.get('eos_token_id') !== undefined && eosTokenId !== 2 && eosTokenId >= vocabularySize) {
+    throw text.error('eos_token_id', `2, or below vocab_size, ${vocabularySize}`);
+  }
   if (eosTokenId === 2 && config.get('model_type') === 'metaclip_2') {
     // There 2 is a true id, where CLIP's files mean "the largest id"; the texts go through another tokenizer as well.
     throw new WarpsightError('ERR_CONFIG', `${config.file}: model_type metaclip_2 with eos_token_id 2 is not supported`);

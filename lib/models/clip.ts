@@ -113,7 +113,7 @@ export class CLIP {
   #disposed = false;
 
   constructor(composition: ClipComposition) {
-    const { visionEncoder, textEncoder, visionProjection, textProjection, logitScale, logitBias } = composition;
+    const { visionEncoder, textEncoder, visionProjection, textProjection, logitScale, logitBias } = checkParts(composition);
     this.#vision = visionEncoder;
     this.#text = textEncoder;
     this.#visionProjection = asLinear(visionProjection);
@@ -124,7 +124,7 @@ export class CLIP {
     this.tokenizer = composition.tokenizer;
     this.imageProcessor = composition.imageProcessor;
     this.logitScale = checkScale(logitScale);
-    this.logitBias = logitBias;
+    this.logitBias = checkBias(logitBias);
     const widths = [
       this.#visionProjection?.weight.shape[0] ?? visionEncoder.width,
       this.#textProjection?.weight.shape[0] ?? textEncoder.width,
@@ -310,7 +310,10 @@ export class CLIP {
 
   async #tokenRows(texts: TextInput, signal: AbortSignal | undefined): Promise<Int32Array[]> {
     const { contextLength, vocabularySize } = this.#text;
-    if (isTokenIds(texts)) return texts.inputIds.map((row, i) => checkIds(row, i, vocabularySize));
+    if (isTokenIds(texts)) {
+      if (!Array.isArray(texts.inputIds)) throw new WarpsightError('ERR_ARGUMENT', 'inputIds must be an array of arrays of ids');
+      return texts.inputIds.map((row, i) => checkIds(row, i, vocabularySize));
+    }
     const list = typeof texts === 'string' ? [texts] : texts;
     if (!Array.isArray(list))
       throw new WarpsightError(
@@ -395,6 +398,25 @@ function checkScale(logitScale: number): number {
     );
   }
   return logitScale;
+}
+
+function checkBias(logitBias: number | undefined): number | undefined {
+  if (logitBias === undefined || Number.isFinite(logitBias)) return logitBias;
+  throw new WarpsightError('ERR_CONFIG', `logit_bias is ${logitBias}: it must be a finite number`);
+}
+
+/** From JavaScript anything may come. */
+function checkParts(composition: ClipComposition): ClipComposition {
+  const given = typeof composition === 'object' && composition !== null ? composition : {};
+  for (const name of ['visionEncoder', 'textEncoder'] as const) {
+    const part = name in given ? composition[name] : undefined;
+    if (typeof part === 'object' && part !== null && typeof part.forward === 'function') continue;
+    throw new WarpsightError(
+      'ERR_ARGUMENT',
+      `CLIP: ${name} must be an encoder with forward(): it is ${part === null ? 'null' : typeof part}`,
+    );
+  }
+  return composition;
 }
 
 function endMark({ eosTokenId, vocabularySize }: { eosTokenId: number; vocabularySize: number }): number {

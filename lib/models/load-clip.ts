@@ -34,10 +34,11 @@ export async function loadClip(
   const folder = await resolveCheckpoint(pathOf(folderOrHubId), { revision, cacheDir, localFilesOnly });
   const checkpoint = await openCheckpoint(folder, (paths) => native.openCheckpoint(paths));
   try {
-    const config = parseClipModelConfig(checkpoint.config);
-    checkClipTensors(checkpoint.tensors, config);
+    const stated = parseClipModelConfig(checkpoint.config);
+    checkClipTensors(checkpoint.tensors, stated);
     const [imageProcessor, tokenizer] = await Promise.all([imageProcessorOf(folder), tokenizerOf(folder, signal)]);
-    checkTokenizer(tokenizer, config, folder);
+    checkTokenizer(tokenizer, stated, folder);
+    const config = withPadOf(tokenizer, stated);
     if (signal?.aborted) throw abortError(signal);
 
     const stored = checkpoint.tensors.get('vision_model.embeddings.patch_embedding.weight')?.stored.dtype;
@@ -84,6 +85,13 @@ function checkTokenizer(tokenizer: Tokenizer | undefined, config: ClipModelConfi
     'ERR_TOKENIZER',
     `checkpoint ${folder}: the tokenizer has ids up to ${tokenizer.largestId}, the model's vocabulary has ${config.text.vocabularySize}`,
   );
+}
+
+/** SigLIP's texts are filled by their tokenizer; the config's pad_token_id, 1 by default, is another one for SigLIP 2, whose tokenizer says 0. */
+function withPadOf(tokenizer: Tokenizer | undefined, config: ClipModelConfig): ClipModelConfig {
+  const padTokenId = tokenizer?.padTokenId;
+  if (config.kind !== 'siglip' || padTokenId === undefined) return config;
+  return { ...config, text: { ...config.text, padTokenId } };
 }
 
 /** Dtype of the activations; on the CPU sums and products are float32. */
