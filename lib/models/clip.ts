@@ -13,7 +13,7 @@ import type { ClipModelConfig } from './clip-config';
 import { bucket, type ProgramCache, programCache, toFloat32 } from './encode-program';
 import { type ImageInputs, ImageRunner, joinRows } from './image-runner';
 import { loadClip } from './load-clip';
-import type { TextEncoder, TextInputs } from './text-encoder';
+import { type TextEncoder, type TextInputs, TextTransformer } from './text-encoder';
 import type { VisionEncoder } from './vision-encoder';
 
 /** Where a checkpoint comes from and how it runs. */
@@ -269,7 +269,7 @@ export class CLIP {
     const shape = [batch, 3, size, size] as const;
     const image = await this.encodeImage({ pixels: new Float32Array(batch * 3 * size * size), shape });
     const ids = Int32Array.from({ length: 2 }, () => 0);
-    ids[1] = this.config?.kind === 'clip' ? endMark(this.config.text) : 0;
+    if (this.#text instanceof TextTransformer) ids[1] = endMark(this.#text);
     const text = await this.encodeText({ inputIds: [ids] });
     await Promise.all([image.read(), text.read()]);
     image.dispose();
