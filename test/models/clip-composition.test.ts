@@ -29,7 +29,7 @@ class Parts {
 
   of(name: string): Float32Array {
     const tensor = this.#tensors.get(name);
-    if (!tensor || tensor.dtype !== 'F32') throw new Error(`no ${name} in float32`);
+    if (tensor?.dtype !== 'F32') throw new Error(`no ${name} in float32`);
     return Float32Array.from(tensor.data);
   }
 
