@@ -26,8 +26,8 @@ export function runChild(name: string, args: readonly string[] = []): Promise<En
   return new Promise((resolve, reject) => {
     const timer = setTimeout(() => {
       child.kill('SIGKILL');
-      reject(new Error(`${name} ${args.join(' ')} did not end within a minute; it printed: ${stdout}${stderr}`));
-    }, 60_000);
+      reject(new Error(`${name} ${args.join(' ')} did not end within ten minutes; it printed: ${stdout}${stderr}`));
+    }, 600_000);
     child.on('error', reject);
     child.on('close', (code, signal) => {
       clearTimeout(timer);
