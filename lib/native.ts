@@ -63,6 +63,8 @@ export interface NativeProgramDescription {
   readonly slots: readonly NativeSlot[];
   readonly inputs: readonly number[];
   readonly outputs: readonly number[];
+  /** Slots that are a tensor of their own in every run: constants, and caches that steps change in place. */
+  readonly bound: readonly { readonly slot: number; readonly tensor: NativeTensor }[];
   readonly steps: readonly NativeStep[];
   readonly record: boolean;
 }
@@ -108,7 +110,7 @@ export interface Native {
   setThreads(count: number): void;
   threads(): number;
   counters(): Counters;
-  createTensor(device: string, dtype: DType, shape: readonly number[], data: TypedArray): NativeTensor;
+  createTensor(device: string, dtype: DType, shape: readonly number[], data: TypedArray | null): NativeTensor;
   readTensor(tensor: NativeTensor): Promise<Float32Array | Int32Array | Uint8Array>;
   dispose(handle: NativeHandle<string>): void;
   compile(device: string, program: NativeProgramDescription): NativeProgram;

@@ -60,7 +60,6 @@ export class Program<R extends ProgramResult = ProgramResult> {
   readonly #device: string;
   readonly #inputs: readonly InputSlot[];
   readonly #names: readonly string[];
-  readonly #constants: readonly NativeTensor[];
   readonly #outputs: readonly Tensor[];
   readonly #rebuild: (tensors: readonly Tensor[]) => R;
   #handle: NativeProgram | undefined;
@@ -71,7 +70,6 @@ export class Program<R extends ProgramResult = ProgramResult> {
     handle: NativeProgram,
     inputs: readonly InputSlot[],
     names: readonly string[],
-    constants: readonly NativeTensor[],
     outputs: readonly Tensor[],
     rebuild: (tensors: readonly Tensor[]) => R,
   ) {
@@ -79,7 +77,6 @@ export class Program<R extends ProgramResult = ProgramResult> {
     this.#handle = handle;
     this.#inputs = inputs;
     this.#names = names;
-    this.#constants = constants;
     this.#outputs = outputs;
     this.#rebuild = rebuild;
     this.steps = native.programSteps(handle);
@@ -140,11 +137,10 @@ export class Program<R extends ProgramResult = ProgramResult> {
   }
 
   #nativeInputs(inputs: readonly ProgramInput[]): NativeInput[] {
-    const given = inputs.map((input): NativeInput => {
+    return inputs.map((input): NativeInput => {
       if (input instanceof Tensor) return storedHandle(input, this.#device);
       return input instanceof Borrowed ? input.pieces : input;
     });
-    return [...given, ...this.#constants];
   }
 
   #symbols(inputs: readonly ProgramInput[], sizes: Readonly<Record<string, number>>): number[] {
@@ -233,7 +229,7 @@ export function compile<R extends ProgramResult>(
   const result = fn(...inputs.map(({ dtype, shape, leading }) => trace.input(dtype, shape, leading)));
   const { outputs, rebuild } = flatten(result);
   const handle = native.compile(device, trace.describe(outputs));
-  return new Program(device, handle, inputs, trace.dims, trace.constants, outputs, rebuild);
+  return new Program(device, handle, inputs, trace.dims, outputs, rebuild);
 }
 
 function flatten<R extends ProgramResult>(result: R): { outputs: readonly Tensor[]; rebuild: (tensors: readonly Tensor[]) => R } {

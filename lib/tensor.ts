@@ -84,6 +84,12 @@ export class Tensor<D extends DType = DType> {
     return Tensor.stored(native.createTensor(device, dtype, shape, array), dtype, shape, device);
   }
 
+  /** @internal Memory for `shape` whose numbers are not defined until operations write them in place. */
+  static reserve<D extends DType>(dtype: D, shape: Shape, device: string): Tensor<D> {
+    checkShape(shape);
+    return Tensor.stored(native.createTensor(device, dtype, shape, null), dtype, shape, device);
+  }
+
   /** @internal */
   static stored<D extends DType>(handle: NativeTensor, dtype: D, shape: Shape, device: string): Tensor<D> {
     return new Tensor({ kind: 'stored', handle, views: 1 }, dtype, shape, device);

@@ -39,10 +39,8 @@ export class Trace {
   readonly slots: NativeSlot[] = [];
   readonly steps: NativeStep[] = [];
   readonly inputs: number[] = [];
-  /** Stored tensors that the function uses without being given them: further inputs, bound once. */
-  readonly constants: NativeTensor[] = [];
-  readonly #constantSlots = new Map<NativeTensor, number>();
-  readonly #constantShapes: { slot: number; dtype: DType; shape: Shape }[] = [];
+  /** Stored tensors that the function uses without being given them, where they lie. */
+  readonly #bound = new Map<NativeTensor, number>();
 
   readonly #dims: string[] = [];
 
@@ -88,8 +86,9 @@ export class Trace {
     return {
       symbols: this.#dims.length,
       slots: this.slots,
-      inputs: [...this.inputs, ...this.#constantShapes.map(({ slot }) => slot)],
+      inputs: this.inputs,
       outputs: outputSlots,
+      bound: Array.from(this.#bound, ([tensor, slot]) => ({ slot, tensor })),
       steps: this.steps,
       record: this.device !== 'cpu',
     };
@@ -115,12 +114,10 @@ export class Trace {
       if (source.trace !== this) throw new WarpsightError('ERR_ARGUMENT', 'a tensor of another compiled function was used');
       return { slot: source.slot, shape: operand.shape, ...source.leading };
     }
-    let slot = this.#constantSlots.get(source.handle);
+    let slot = this.#bound.get(source.handle);
     if (slot === undefined) {
       slot = this.#addSlot(operand.dtype, operand.shape, kFixed);
-      this.#constantSlots.set(source.handle, slot);
-      this.#constantShapes.push({ slot, dtype: operand.dtype, shape: operand.shape });
-      this.constants.push(source.handle);
+      this.#bound.set(source.handle, slot);
     }
     return { slot, shape: operand.shape, ...kFixed };
   }

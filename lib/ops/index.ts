@@ -1,6 +1,17 @@
 /** One typed function for each operation: the rule of shapes and dtypes is checked here, once for every backend. */
 export { type AttentionLayout, type AttentionOptions, attention, attentionRows } from './attention';
-export { activate, add, cast, multiply, rope, type SampleOptions, sampleDistribution, sigmoid, siluGate } from './elementwise';
+export { activate, add, cast, multiply, sigmoid, siluGate } from './elementwise';
+export {
+  appendRows,
+  type DrawOptions,
+  type PagedLayout,
+  pagedAttention,
+  rope,
+  type SampleOptions,
+  sample,
+  sampleDistribution,
+  splice,
+} from './language';
 export { type Activation, type LinearOptions, linear } from './linear';
 export { type ScaledLogitsOptions, scaledLogits, type ZeroShotHeadOptions, zeroShotHead } from './logits';
 export { addLayerNorm, addRmsNorm, type LayerNormOptions, l2Normalize, layerNorm, rmsNorm } from './norms';

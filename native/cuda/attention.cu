@@ -27,6 +27,8 @@ struct AttentionArguments {
     const void *q, *k, *v;
     void* out;
     const int32_t *segments, *mask;
+    const int32_t* pages = nullptr;  // given: segments are [S, 3] (qStart, qCount, kCount) over a paged cache
+    int page = 1, table_pages = 0;
     Rows q_rows, k_rows, segment_rows;
     int q_width, k_width, v_width;  // elements from row to row
     int q_offset, k_offset, v_offset;
@@ -38,8 +40,9 @@ struct AttentionArguments {
 /// Rows of a segment; `good` is false where they leave q's or k's rows.
 struct Segment {
     int64_t q_start, k_start, prefix_start;
-    int q_count, k_count, prefix_count;
+    int q_count, k_count, prefix_count, page;
     bool present, good;
+    const int32_t* pages = nullptr;
 
     __device__ __forceinline__ Segment(const AttentionArguments& a, int index) {
         int64_t rows_q = a.q_rows.count(), rows_k = a.k_rows.count();
@@ -51,6 +54,20 @@ struct Segment {
             k_count = a.max_keys;
             prefix_count = 0;
             present = q_start < rows_q;
+        } else if (a.pages != nullptr) {
+            const int32_t* s = a.segments + int64_t(index) * 3;
+            present = index < a.segment_rows.count();
+            q_start = present ? s[0] : 0;
+            q_count = present ? s[1] : 0;
+            k_count = present ? s[2] : 0;
+            k_start = prefix_start = 0;
+            prefix_count = 0;
+            pages = a.pages + int64_t(index) * a.table_pages;
+            page = a.page;
+            int64_t used = (int64_t(k_count) + page - 1) / page;
+            good = in_rows(q_start, q_count, rows_q) && k_count >= q_count && used <= a.table_pages;
+            for (int64_t p = 0; good && p < used; ++p) good = pages[p] >= 0 && (int64_t(pages[p]) + 1) * page <= rows_k;
+            return;
         } else {
             const int32_t* s = a.segments + int64_t(index) * 6;
             present = index < a.segment_rows.count();
@@ -69,6 +86,7 @@ struct Segment {
     }
     /// Row of the key with logical index j.
     __device__ __forceinline__ int64_t key_row(int j) const {
+        if (pages != nullptr) return int64_t(pages[j / page]) * page + j % page;
         return j < prefix_count ? prefix_start + j : k_start + j - prefix_count;
     }
     /// How many keys query i sees, masks aside.
@@ -249,52 +267,77 @@ void launch_tiles(const Launch& launch, const AttentionArguments& a, int64_t seg
         <<<dim3(unsigned(segments * a.query_tiles), unsigned(a.heads)), kWarps * 32, bytes, launch.stream>>>(a);
 }
 
+/// Launches for `count` segments with at most a.max_queries queries each; `a` has everything but query_tiles and vector.
+void start(const Launch& launch, const char* op, AttentionArguments a, DType dtype, int64_t count) {
+    if (count == 0 || a.max_queries == 0 || a.heads == 0 || a.head_dim == 0) return;
+    a.query_tiles = int(ceil_div(a.max_queries, BQ));
+    by_dtype(op, dtype, [&](auto zero) {
+        using T = decltype(zero);
+        a.vector = aligned(a.q) && aligned(a.k) && aligned(a.v) && aligned(a.out);
+        for (int n : {a.q_width, a.k_width, a.v_width, a.q_offset, a.k_offset, a.v_offset, a.head_dim})
+            a.vector = a.vector && n % kPack<T> == 0;
+        if (a.head_dim <= 64) launch_tiles<T, 64>(launch, a, count);
+        else if (a.head_dim <= 128) launch_tiles<T, 128>(launch, a, count);
+        else if (a.head_dim <= 256) launch_tiles<T, 256>(launch, a, count);
+        else
+            attention_wide_kernel<T>
+                <<<dim3(unsigned(count * a.max_queries), unsigned(a.heads)), 32, sizeof(float) * a.head_dim, launch.stream>>>(a);
+        check_launch(launch, op);
+    });
+}
+
 }  // namespace
 
 void attention(const Launch& launch, const Attention& op, const TensorView& q, const TensorView& k, const TensorView& v,
                const TensorView& segments, const TensorView& mask, const TensorView& y, Rows q_rows, Rows k_rows,
                Rows segment_rows) {
     int64_t count = segments.data != nullptr ? segment_rows.planned : op.max_queries == 0 ? 0 : q_rows.planned / op.max_queries;
-    if (count == 0 || op.max_queries == 0 || op.heads == 0 || op.head_dim == 0) return;
-    int q_width = int(q.shape.last()), k_width = int(k.shape.last()), v_width = int(v.shape.last());
-    by_dtype("attention", q.dtype, [&](auto zero) {
-        using T = decltype(zero);
-        bool vector = aligned(q.data) && aligned(k.data) && aligned(v.data) && aligned(y.data);
-        for (int n : {q_width, k_width, v_width, op.q_offset, op.k_offset, op.v_offset, op.head_dim})
-            vector = vector && n % kPack<T> == 0;
-        AttentionArguments a{q.data,
-                             k.data,
-                             v.data,
-                             y.data,
-                             segments.as<const int32_t>(),
-                             mask.as<const int32_t>(),
-                             q_rows,
-                             k_rows,
-                             segment_rows,
-                             q_width,
-                             k_width,
-                             v_width,
-                             op.q_offset,
-                             op.k_offset,
-                             op.v_offset,
-                             op.heads,
-                             op.kv_heads,
-                             op.head_dim,
-                             op.max_queries,
-                             op.max_keys,
-                             int(ceil_div(op.max_queries, BQ)),
-                             op.causal,
-                             vector,
-                             op.scale};
-        if (op.head_dim <= 64) launch_tiles<T, 64>(launch, a, count);
-        else if (op.head_dim <= 128) launch_tiles<T, 128>(launch, a, count);
-        else if (op.head_dim <= 256) launch_tiles<T, 256>(launch, a, count);
-        else
-            attention_wide_kernel<T>
-                <<<dim3(unsigned(count * op.max_queries), unsigned(op.heads)), 32, sizeof(float) * op.head_dim, launch.stream>>>(
-                    a);
-        check_launch(launch, "attention");
-    });
+    AttentionArguments a{.q = q.data, .k = k.data, .v = v.data, .out = y.data};
+    a.segments = segments.as<const int32_t>();
+    a.mask = mask.as<const int32_t>();
+    a.q_rows = q_rows;
+    a.k_rows = k_rows;
+    a.segment_rows = segment_rows;
+    a.q_width = int(q.shape.last());
+    a.k_width = int(k.shape.last());
+    a.v_width = int(v.shape.last());
+    a.q_offset = op.q_offset;
+    a.k_offset = op.k_offset;
+    a.v_offset = op.v_offset;
+    a.heads = op.heads;
+    a.kv_heads = op.kv_heads;
+    a.head_dim = op.head_dim;
+    a.max_queries = op.max_queries;
+    a.max_keys = op.max_keys;
+    a.causal = op.causal;
+    a.scale = op.scale;
+    start(launch, "attention", a, q.dtype, count);
+}
+
+void paged_attention(const Launch& launch, const PagedAttention& op, const TensorView& q, const TensorView& cache,
+                     const TensorView& pages, const TensorView& sequences, const TensorView& y, Rows q_rows, Rows sequence_rows) {
+    AttentionArguments a{.q = q.data, .k = cache.data, .v = cache.data, .out = y.data};
+    a.segments = sequences.as<const int32_t>();
+    a.mask = nullptr;
+    a.pages = pages.as<const int32_t>();
+    a.page = op.page;
+    a.table_pages = int(pages.shape.last());
+    a.q_rows = q_rows;
+    a.k_rows = {nullptr, -1, 1, cache.shape.rows()};
+    a.segment_rows = sequence_rows;
+    a.q_width = int(q.shape.last());
+    a.k_width = a.v_width = int(cache.shape.last());
+    a.q_offset = op.q_offset;
+    a.k_offset = op.k_offset;
+    a.v_offset = op.v_offset;
+    a.heads = op.heads;
+    a.kv_heads = op.kv_heads;
+    a.head_dim = op.head_dim;
+    a.max_queries = op.max_queries;
+    a.max_keys = a.page * a.table_pages;
+    a.causal = true;
+    a.scale = op.scale;
+    start(launch, "pagedAttention", a, q.dtype, sequence_rows.planned);
 }
 
 }  // namespace warpsight::cuda

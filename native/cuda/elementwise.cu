@@ -64,8 +64,26 @@ void activate(const Launch& launch, const Activate& op, const TensorView& x, con
     elementwise(launch, "activate", x, {}, y, elements, ActivateOne{op.activation});
 }
 
+namespace {
+
+/// y[r, d] = silu(x[r, d])·x[r, D + d]
+template <typename T>
+__global__ void silu_gate_packed_kernel(const T* x, T* y, Rows elements, int64_t D) {
+    int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x, at = i / D * 2 * D + i % D;
+    if (i < elements.count()) y[i] = from_float<T>(SiluTimes{}(to_float(x[at]), to_float(x[at + D])));
+}
+
+}  // namespace
+
 void silu_gate(const Launch& launch, const TensorView& gate, const TensorView& up, const TensorView& y, Rows elements) {
-    elementwise(launch, "siluGate", gate, up, y, elements, SiluTimes{});
+    if (up.data != nullptr) return elementwise(launch, "siluGate", gate, up, y, elements, SiluTimes{});
+    if (elements.planned == 0) return;
+    by_dtype("siluGate", gate.dtype, [&](auto zero) {
+        using T = decltype(zero);
+        silu_gate_packed_kernel<T><<<unsigned(ceil_div(elements.planned, int64_t(kThreads))), kThreads, 0, launch.stream>>>(
+            gate.as<const T>(), y.as<T>(), elements, y.shape.last());
+        check_launch(launch, "siluGate");
+    });
 }
 
 void binary(const Launch& launch, const Binary& op, const TensorView& x, const TensorView& y, const TensorView& out,

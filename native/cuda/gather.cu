@@ -1,4 +1,6 @@
 // gather_rows   y[r] = x[rows[r]]
+// append_rows   to[rows[r]] = x[r, offset …], in place; a row outside `to` is dropped
+// splice        y[r] = index[r] < 0 ? x[r] : features[index[r]]
 // segment_mean  y[c] = mean of the rows start … start + count − 1 of x, added in that order; count 0 gives NaN
 // shapes    x [R, D], y [m, D] float32, float16 or bfloat16; rows int32 [m]; segments int32 [m, 2] (start, count); sums are
 //           float32
@@ -23,6 +25,24 @@ __global__ void gather_rows_kernel(const T* x, const int32_t* rows, T* y, Rows x
 }
 
 template <typename T>
+__global__ void append_rows_kernel(const T* x, const int32_t* rows, T* to, Rows x_rows, int64_t to_rows, int64_t width,
+                                   int64_t stride, int64_t offset) {
+    int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x, r = i / width;
+    if (r >= x_rows.count()) return;
+    int64_t row = rows[r];
+    if (row >= 0 && row < to_rows) to[row * width + i % width] = x[r * stride + offset + i % width];
+}
+
+template <typename T>
+__global__ void splice_kernel(const T* x, const T* features, const int32_t* index, T* y, Rows rows, Rows feature_rows,
+                              int64_t D) {
+    int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x, r = i / D;
+    if (r >= rows.count()) return;
+    int64_t from = index[r];
+    y[i] = from < 0 ? x[i] : from < feature_rows.count() ? features[from * D + i % D] : from_float<T>(nan_value());
+}
+
+template <typename T>
 __global__ void segment_mean_kernel(const T* x, const int32_t* segments, T* y, Rows x_rows, Rows y_rows, int64_t D) {
     int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x, c = i / D;
     if (c >= y_rows.count()) return;
@@ -44,6 +64,30 @@ void gather_rows(const Launch& launch, const TensorView& x, const TensorView& ro
         gather_rows_kernel<T><<<unsigned(ceil_div(elements, kThreads)), kThreads, 0, launch.stream>>>(
             x.as<const T>(), rows.as<const int32_t>(), y.as<T>(), x_rows, y_rows, D);
         check_launch(launch, "gatherRows");
+    });
+}
+
+void append_rows(const Launch& launch, const AppendRows& op, const TensorView& x, const TensorView& rows, const TensorView& to,
+                 Rows x_rows) {
+    int64_t width = to.shape.last(), elements = x_rows.planned * width;
+    if (elements == 0) return;
+    by_dtype("appendRows", x.dtype, [&](auto zero) {
+        using T = decltype(zero);
+        append_rows_kernel<T><<<unsigned(ceil_div(elements, kThreads)), kThreads, 0, launch.stream>>>(
+            x.as<const T>(), rows.as<const int32_t>(), to.as<T>(), x_rows, to.shape.rows(), width, x.shape.last(), op.offset);
+        check_launch(launch, "appendRows");
+    });
+}
+
+void splice(const Launch& launch, const TensorView& x, const TensorView& features, const TensorView& index, const TensorView& y,
+            Rows rows, Rows feature_rows) {
+    int64_t D = x.shape.last(), elements = rows.planned * D;
+    if (elements == 0) return;
+    by_dtype("splice", x.dtype, [&](auto zero) {
+        using T = decltype(zero);
+        splice_kernel<T><<<unsigned(ceil_div(elements, kThreads)), kThreads, 0, launch.stream>>>(
+            x.as<const T>(), features.as<const T>(), index.as<const int32_t>(), y.as<T>(), rows, feature_rows, D);
+        check_launch(launch, "splice");
     });
 }
 

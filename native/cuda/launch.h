@@ -61,14 +61,19 @@ void gemm_simt(const Launch& launch, const Linear& op, const TensorView& x, cons
                const TensorView& residual, const TensorView& y, Rows rows);
 
 // rope.cu, attention.cu
-void rope(const Launch& launch, const TensorView& x, const TensorView& positions, const float* frequencies, const TensorView& y,
-          Rows tokens);
+void rope(const Launch& launch, const Rope& op, const TensorView& x, const TensorView& positions, const float* frequencies,
+          const TensorView& y, Rows tokens);
 void attention(const Launch& launch, const Attention& op, const TensorView& q, const TensorView& k, const TensorView& v,
                const TensorView& segments, const TensorView& mask, const TensorView& y, Rows q_rows, Rows k_rows,
                Rows segment_rows);
 
+/// The cache's rows hold keys and values; sequences are [S, 3], pages [S, P].
+void paged_attention(const Launch& launch, const PagedAttention& op, const TensorView& q, const TensorView& cache,
+                     const TensorView& pages, const TensorView& sequences, const TensorView& y, Rows q_rows, Rows sequence_rows);
+
 // elementwise.cu
 void activate(const Launch& launch, const Activate& op, const TensorView& x, const TensorView& y, Rows elements);
+/// Without up, rows of gate hold both halves.
 void silu_gate(const Launch& launch, const TensorView& gate, const TensorView& up, const TensorView& y, Rows elements);
 void binary(const Launch& launch, const Binary& op, const TensorView& x, const TensorView& y, const TensorView& out,
             Rows elements);
@@ -76,6 +81,10 @@ void binary(const Launch& launch, const Binary& op, const TensorView& x, const T
 // gather.cu
 void gather_rows(const Launch& launch, const TensorView& x, const TensorView& rows, const TensorView& y, Rows x_rows,
                  Rows y_rows);
+void append_rows(const Launch& launch, const AppendRows& op, const TensorView& x, const TensorView& rows, const TensorView& to,
+                 Rows x_rows);
+void splice(const Launch& launch, const TensorView& x, const TensorView& features, const TensorView& index, const TensorView& y,
+            Rows rows, Rows feature_rows);
 void segment_mean(const Launch& launch, const TensorView& x, const TensorView& segments, const TensorView& y, Rows x_rows,
                   Rows y_rows);
 
@@ -90,6 +99,10 @@ void top_k(const Launch& launch, const TensorView& x, const TensorView& values, 
 void top_k_scores(const Launch& launch, bool sigmoid, const TensorView& logits, const TensorView& scores,
                   const TensorView& indices, Rows rows);
 void argmax(const Launch& launch, const TensorView& x, const TensorView& y, Rows rows);
+/// Bytes of workspace for n rows of V logits.
+size_t sample_workspace(int64_t n, int64_t V);
+void sample(const Launch& launch, const TensorView& logits, const TensorView& numbers, const TensorView& integers,
+            const TensorView& seen, const TensorView& ids, void* workspace, Rows rows, Rows seen_count);
 void sample_distribution(const Launch& launch, const SampleDistribution& op, const TensorView& logits, const TensorView& seen,
                          const TensorView& y, Rows seen_count);
 

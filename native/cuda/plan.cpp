@@ -318,6 +318,16 @@ private:
     void start(const Activate& op, const Call& c) const { activate(c.launch, op, c.in(0), c.out(0), c.elements(0)); }
 
     void plan(const SiluGate&) {
+        if (!has(1)) {
+            const Operand& x = in(0, "gate");
+            DType dtype = float_of(x, "gate");
+            same_dtype(out(0), dtype, "y");
+            if (x.shape.last() != 2 * out(0).shape.last() || x.shape.rows() != out(0).shape.rows())
+                refuse_shape("gate is " + x.shape.text() + ", y " + out(0).shape.text());
+            kernel = typed("silu_gate_packed", dtype);
+            flops = 8.0 * double(out(0).shape.elements());
+            return;
+        }
         plan_map("silu_gate", 8);
         same_dtype(in(1, "up"), in(0, "gate").dtype, "up");
         if (in(1, "up").shape.elements() != in(0, "gate").shape.elements())
@@ -393,7 +403,56 @@ private:
             refuse_shape("x is " + x.shape.text());
         check_vector(2, x.shape[2] / 2, "frequencies");
     }
-    void start(const Rope&, const Call& c) const { rope(c.launch, c.in(0), c.in(1), c.vector(2), c.out(0), c.out_size(0)); }
+    void start(const Rope& op, const Call& c) const {
+        rope(c.launch, op, c.in(0), c.in(1), c.vector(2), c.out(0), c.out_size(0));
+    }
+
+    void plan(const AppendRows& op) {
+        const Operand &x = in(0, "x"), &to = in(2, "to");
+        DType dtype = float_of(x, "x");
+        same_dtype(in(1, "rows"), DType::int32, "rows");
+        same_dtype(to, dtype, "to");
+        if (op.offset < 0 || op.offset + to.shape.last() > x.shape.last() || in(1, "rows").shape.elements() != x.shape.rows())
+            refuse_shape("x is " + x.shape.text() + ", to " + to.shape.text());
+        kernel = typed("append_rows", dtype);
+        bytes = 2.0 * double(x.shape.rows()) * double(to.shape.last()) * double(size_of(dtype));
+    }
+    void start(const AppendRows& op, const Call& c) const { append_rows(c.launch, op, c.in(0), c.in(1), c.in(2), c.in_rows(0)); }
+
+    void plan(const PagedAttention& op) {
+        const Operand &q = in(0, "q"), &cache = in(1, "cache"), &pages = in(2, "pages"), &sequences = in(3, "sequences");
+        DType dtype = float_of(q, "q");
+        for (const Operand* o : {&cache, &out(0)}) same_dtype(*o, dtype, "cache or out");
+        for (const Operand* o : {&pages, &sequences}) same_dtype(*o, DType::int32, "pages or sequences");
+        if (op.heads < 1 || op.kv_heads < 1 || op.heads % op.kv_heads != 0 || op.head_dim < 1 || op.page < 1)
+            refuse_shape(std::to_string(op.heads) + " heads over " + std::to_string(op.kv_heads) + " key heads");
+        auto fits = [&](const Operand& o, int offset, int heads) {
+            return offset >= 0 && offset + int64_t(heads) * op.head_dim <= o.shape.last();
+        };
+        if (!fits(q, op.q_offset, op.heads) || !fits(cache, op.k_offset, op.kv_heads) || !fits(cache, op.v_offset, op.kv_heads))
+            refuse_shape("heads leave their rows: q " + q.shape.text() + ", cache " + cache.shape.text());
+        if (sequences.shape.last() != 3 || pages.shape.rank != 2 || pages.shape[0] != sequences.shape[0])
+            refuse_shape("pages are " + pages.shape.text() + ", sequences " + sequences.shape.text());
+        if (out(0).shape.elements() != q.shape.rows() * op.heads * op.head_dim) refuse_shape("out is " + out(0).shape.text());
+        kernel = typed(op.head_dim <= 256 ? "paged_attention_simt" : "paged_attention_wide", dtype);
+        double keys = double(pages.shape[1]) * op.page;
+        flops = 4.0 * double(sequences.shape[0]) * double(op.max_queries) * keys * op.heads * op.head_dim;
+    }
+    void start(const PagedAttention& op, const Call& c) const {
+        paged_attention(c.launch, op, c.in(0), c.in(1), c.in(2), c.in(3), c.out(0), c.in_rows(0), c.in_rows(3));
+    }
+
+    void plan(const Splice&) {
+        plan_map("splice", 0);
+        same_dtype(in(1, "features"), in(0, "x").dtype, "features");
+        same_dtype(in(2, "index"), DType::int32, "index");
+        if (in(1, "features").shape.last() != in(0, "x").shape.last() ||
+            in(2, "index").shape.elements() != in(0, "x").shape.rows())
+            refuse_shape("x is " + in(0, "x").shape.text() + ", features " + in(1, "features").shape.text());
+    }
+    void start(const Splice&, const Call& c) const {
+        splice(c.launch, c.in(0), c.in(1), c.in(2), c.out(0), c.out_rows(0), c.in_rows(1));
+    }
 
     void plan(const SampleDistribution& op) {
         const Operand& logits = in(0, "logits");
@@ -406,6 +465,23 @@ private:
     }
     void start(const SampleDistribution& op, const Call& c) const {
         sample_distribution(c.launch, op, c.in(0), c.in(1), c.out(0), c.in_size(1));
+    }
+
+    void plan(const Sample&) {
+        const Operand& logits = in(0, "logits");
+        int64_t n = logits.shape.rows();
+        same_dtype(in(1, "numbers"), DType::float32, "numbers");
+        same_dtype(in(2, "integers"), DType::int32, "integers");
+        if (has(3)) same_dtype(spec_.inputs[3], DType::int32, "seen");
+        same_dtype(out(0), DType::int32, "ids");
+        if (in(1, "numbers").shape.elements() != 3 * n || in(2, "integers").shape.elements() != 4 * n ||
+            out(0).shape.elements() != n)
+            refuse_shape("logits are " + logits.shape.text() + ", ids " + out(0).shape.text());
+        kernel = typed("sample", float_of(logits, "logits"));
+        workspace_bytes = sample_workspace(n, logits.shape.last());
+    }
+    void start(const Sample&, const Call& c) const {
+        sample(c.launch, c.in(0), c.in(1), c.in(2), c.in(3), c.out(0), c.workspace(), c.in_rows(0), c.in_size(3));
     }
 
     void plan_resize(size_t images, DType from, DType to) {

@@ -1,4 +1,5 @@
-// a = position·frequency[i];  y[i] = x[i]·cos a − x[i + d/2]·sin a,  y[i + d/2] = x[i + d/2]·cos a + x[i]·sin a,  i < d/2
+// a = position·frequency[i] in the first `heads` heads, the others are copied;
+// y[i] = x[i]·cos a − x[i + d/2]·sin a,  y[i + d/2] = x[i + d/2]·cos a + x[i]·sin a,  i < d/2
 // shapes    x, y [T, H, d] row-major, float32, float16 or bfloat16; positions int32 [T]; frequencies float32 [d/2]
 // launch    blocks of 256 threads, a pair of components each; grid ceil(T·H·d/2 / 256)
 // roofline  2 + 2 bytes per element in 16-bit dtypes, one sincos per pair: memory-bound up to the range reduction of large angles
@@ -14,12 +15,17 @@ namespace {
 constexpr int kThreads = 256;
 
 template <typename T>
-__global__ void rope_kernel(const T* x, const int32_t* positions, const float* frequencies, T* y, Rows tokens, int H,
+__global__ void rope_kernel(const T* x, const int32_t* positions, const float* frequencies, T* y, Rows tokens, int H, int turned,
                             int half_d) {
     int64_t pair = int64_t(blockIdx.x) * kThreads + threadIdx.x, token = pair / (int64_t(H) * half_d);
     if (token >= tokens.count()) return;
     int i = int(pair % half_d);
     int64_t first = pair / half_d * (2 * half_d) + i;
+    if (pair / half_d % H >= turned) {
+        y[first] = x[first];
+        y[first + half_d] = x[first + half_d];
+        return;
+    }
 
     float position = float(positions[token]), angle = position * frequencies[i], rest = fmaf(position, frequencies[i], -angle), s,
           c;
@@ -33,15 +39,15 @@ __global__ void rope_kernel(const T* x, const int32_t* positions, const float* f
 
 }  // namespace
 
-void rope(const Launch& launch, const TensorView& x, const TensorView& positions, const float* frequencies, const TensorView& y,
-          Rows tokens) {
-    int H = int(x.shape[1]), half_d = int(x.shape[2] / 2);
+void rope(const Launch& launch, const Rope& op, const TensorView& x, const TensorView& positions, const float* frequencies,
+          const TensorView& y, Rows tokens) {
+    int H = int(x.shape[1]), half_d = int(x.shape[2] / 2), turned = op.heads > 0 ? op.heads : H;
     int64_t pairs = tokens.planned * H * half_d;
     if (pairs == 0) return;
     by_dtype("rope", x.dtype, [&](auto zero) {
         using T = decltype(zero);
         rope_kernel<T><<<unsigned(ceil_div(pairs, kThreads)), kThreads, 0, launch.stream>>>(
-            x.as<const T>(), positions.as<const int32_t>(), frequencies, y.as<T>(), tokens, H, half_d);
+            x.as<const T>(), positions.as<const int32_t>(), frequencies, y.as<T>(), tokens, H, turned, half_d);
         check_launch(launch, "rope");
     });
 }

@@ -134,17 +134,22 @@ std::unique_ptr<std::byte[]> copy_of(Bytes bytes) {
     return copy;
 }
 
-// createTensor(device, dtype, shape, typedArray): tensor. The array is copied before the call returns.
+// createTensor(device, dtype, shape, typedArray | null): tensor. The array is copied before the call returns; without one the
+// tensor holds no defined numbers until steps write them.
 Napi::Value create_tensor(const Napi::CallbackInfo& info) {
     Napi::Env env = info.Env();
     std::shared_ptr<Lane> lane = Environment::of(env).lanes(parse_string(info[0], "device")).interactive;
     auto storage = std::make_shared<Storage>(lane, parse_dtype(info[1]), parse_shape(info[2]));
-    Bytes bytes = parse_bytes(info[3], "data");
-    if (bytes.size != storage->bytes())
-        throw Error("ERR_SHAPE", "data has " + std::to_string(bytes.size) + " bytes, " + storage->shape().text() + " " +
-                                     name_of(storage->dtype()) + " needs " + std::to_string(storage->bytes()));
+    std::unique_ptr<std::byte[]> copy;
+    if (!info[3].IsNull()) {
+        Bytes bytes = parse_bytes(info[3], "data");
+        if (bytes.size != storage->bytes())
+            throw Error("ERR_SHAPE", "data has " + std::to_string(bytes.size) + " bytes, " + storage->shape().text() + " " +
+                                         name_of(storage->dtype()) + " needs " + std::to_string(storage->bytes()));
+        copy = copy_of(bytes);
+    }
     counters().calls.fetch_add(1, std::memory_order_relaxed);
-    lane->submit(std::make_unique<UploadJob>(storage, copy_of(bytes)));
+    lane->submit(std::make_unique<UploadJob>(storage, std::move(copy)));
     return wrap_storage(env, std::move(storage));
 }
 
@@ -223,7 +228,12 @@ Napi::Value compile(const Napi::CallbackInfo& info) {
     std::string device = parse_string(info[0], "device");
     Environment::of(env).lanes(device);
     auto handle = std::make_unique<ProgramHandle>();
-    handle->program = std::make_shared<Program>(Device::open(device), parse_program(info[1]));
+    std::shared_ptr<Device> opened = Device::open(device);
+    ProgramSpec spec = parse_program(info[1]);
+    for (const BoundSlot& bound : spec.bound)
+        if (bound.storage->lane()->device() != opened)
+            throw Error("ERR_DEVICE", "a bound tensor lies on another device than the program's, " + device);
+    handle->program = std::make_shared<Program>(std::move(opened), std::move(spec));
     return wrap(env, std::move(handle));
 }
 

@@ -175,12 +175,23 @@ Operation parse_operation(const std::string& name, const Params& p) {
         {"topK", [](const Params& p) -> Operation { return TopK{p.integer("k", 1)}; }},
         {"gatherRows", [](const Params&) -> Operation { return GatherRows{}; }},
         {"segmentMean", [](const Params&) -> Operation { return SegmentMean{}; }},
-        {"rope", [](const Params&) -> Operation { return Rope{}; }},
+        {"rope", [](const Params& p) -> Operation { return Rope{p.integer("heads")}; }},
+        {"appendRows", [](const Params& p) -> Operation { return AppendRows{p.integer("offset")}; }},
+        {"pagedAttention",
+         [](const Params& p) -> Operation {
+             PagedAttention a;
+             a.heads = p.integer("heads", 1), a.kv_heads = p.integer("kvHeads", 1), a.head_dim = p.integer("headDim", 1);
+             a.q_offset = p.integer("qOffset"), a.k_offset = p.integer("kOffset"), a.v_offset = p.integer("vOffset");
+             a.page = p.integer("page", 1), a.max_queries = p.integer("maxQueries"), a.scale = p.number("scale");
+             return a;
+         }},
+        {"splice", [](const Params&) -> Operation { return Splice{}; }},
         {"sampleDistribution",
          [](const Params& p) -> Operation {
              return SampleDistribution{p.number("temperature"), p.number("topP"), p.number("repetitionPenalty"),
                                        p.integer("topK")};
          }},
+        {"sample", [](const Params&) -> Operation { return Sample{}; }},
         {"resizeHorizontal", [](const Params& p) -> Operation { return ResizeHorizontal{p.integer("width", 1)}; }},
         {"resizeVertical",
          [](const Params& p) -> Operation {
@@ -242,6 +253,16 @@ ProgramSpec parse_program(const Napi::Value& value) {
     }
     program.inputs = parse_slots(object.Get("inputs"), program);
     program.outputs = parse_slots(object.Get("outputs"), program);
+    Napi::Array bound = parse_array(object.Get("bound"), "bound");
+    for (uint32_t i = 0; i < bound.Length(); ++i) {
+        Napi::Object entry = parse_object(bound[i], "bound");
+        BoundSlot slot{int(parse_integer(entry.Get("slot"), "slot", 0, int64_t(program.slots.size()) - 1)),
+                       storage_of(entry.Get("tensor"))};
+        const SlotSpec& spec = program.slots[size_t(slot.slot)];
+        if (slot.storage->dtype() != spec.dtype || slot.storage->shape().elements() != spec.shape.elements())
+            throw Error("ERR_SHAPE", "a bound tensor is " + slot.storage->shape().text() + ", its slot " + spec.shape.text());
+        program.bound.push_back(std::move(slot));
+    }
 
     Napi::Array steps = parse_array(object.Get("steps"), "steps");
     for (uint32_t i = 0; i < steps.Length(); ++i) {

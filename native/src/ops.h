@@ -101,8 +101,8 @@ struct Activate {
     Activation activation = Activation::none;
 };
 
-/// silu(gate)·up, elementwise.
-/// in: gate · up; out
+/// silu(gate)·up, elementwise. Without up the first half of each row of x [R, 2·D] is the gate, the second half up.
+/// in: gate float · up? float of the same shape; out: float, or [R, D]
 struct SiluGate {};
 
 enum class Arithmetic : uint8_t { add, multiply };
@@ -132,9 +132,36 @@ struct GatherRows {};
 /// in: x float [R, D] · segments int32 [C, 2] (start, count; count 0 gives NaN); out: float [C, D]
 struct SegmentMean {};
 
-/// Component i turns with component i + d/2 (the Llama form on the Hub) by position·frequency[i].
+/// Component i turns with component i + d/2 (the Llama form on the Hub) by position·frequency[i], in the first `heads` heads of a
+/// row; the others are copied.
 /// in: x float [T, H, d] · positions int32 [T] · frequencies W vector [d/2]; out: float [T, H, d]
-struct Rope {};
+struct Rope {
+    int heads = 0;  // 0: all
+};
+
+/// Writes columns offset … offset + W − 1 of row r of x into row rows[r] of `to`, in place; a row outside `to` is dropped.
+/// in: x float [T, ≥ offset + W] · rows int32 [T] · to float [R, W], which changes; out: none
+struct AppendRows {
+    int offset = 0;
+};
+
+/// Causal attention over a paged cache: softmax(scale·q·kᵀ)·v for each sequence and head.
+/// Key j of sequence s is row pages[s, j / page]·page + j mod page of the cache. Query i of a sequence, row qStart + i of q, sees
+/// keys 0 … kCount − qCount + i. A row of the cache holds kv_heads heads from column k_offset on and as many from v_offset on.
+/// in: q float [Tq, ≥] · cache float [R, ≥] · pages int32 [S, P] · sequences int32 [S, 3]: qStart, qCount, kCount
+/// out: float [Tq, heads·headDim]; NaN where a sequence leaves q, its pages or the cache. Rows of q that no sequence names keep
+///      no defined value.
+struct PagedAttention {
+    int heads = 1, kv_heads = 1, head_dim = 1;
+    int q_offset = 0, k_offset = 0, v_offset = 0;
+    int page = 1;         // rows of a page
+    int max_queries = 1;  // of one sequence
+    float scale = 1.f;
+};
+
+/// y[r] = index[r] < 0 ? x[r] : features[index[r]]
+/// in: x float [T, D] · features float [F, D] · index int32 [T]; out: float [T, D]
+struct Splice {};
 
 /// The distribution that is sampled from, in this order: repetition penalty (a positive logit of a seen id is divided by it, a
 /// negative one multiplied), temperature, topK (the k largest; those equal to the k-th stay; 0: off), topP (smallest set of the
@@ -144,6 +171,14 @@ struct SampleDistribution {
     float temperature = 1.f, top_p = 1.f, repetition_penalty = 1.f;
     int top_k = 0;
 };
+
+/// An id drawn from the distribution above, row by row; temperature 0 takes the largest (the first of equal ones) after the
+/// penalty. The same seed and draw give the same id: u = Philox4x32-10(counter (draw, 0, 0, 0), key seed), first word / 2^32, and
+/// the id is the first whose running sum of probabilities, in float64 and in the order of ids, is larger than u·sum.
+/// in: logits float [n, V] · numbers float32 [n, 3]: temperature, topP, repetitionPenalty · integers int32 [n, 4]: topK, seed's
+///     low and high word, draw · seen? int32 [L, 2]: row of logits, id; out: ids int32 [n]
+/// source: Salmon et al. 2011 for Philox
+struct Sample {};
 
 /// First pass of the resampling (lib/preprocess/resample.ts): uint8 rows to uint8 rows of the output's width; PIL's integer
 /// arithmetic, clip8((2^21 + Σ w·source) >> 22).
@@ -166,8 +201,8 @@ struct ResizeVertical {
 struct Cast {};
 
 using Operation = std::variant<Linear, PatchEmbed, Embed, LayerNorm, RmsNorm, Attention, L2Normalize, ScaledLogits, ZeroShotHead,
-                               Softmax, Activate, SiluGate, Binary, Argmax, TopK, GatherRows, SegmentMean, Rope,
-                               SampleDistribution, ResizeHorizontal, ResizeVertical, Cast>;
+                               Softmax, Activate, SiluGate, Binary, Argmax, TopK, GatherRows, SegmentMean, Rope, AppendRows,
+                               PagedAttention, Splice, SampleDistribution, Sample, ResizeHorizontal, ResizeVertical, Cast>;
 
 /// The operation's name in lib/ops, native code, tests and benches: "linear", "patchEmbed", …
 const char* name_of(const Operation& op);

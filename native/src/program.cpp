@@ -15,27 +15,11 @@ Counters& counters() {
 }
 
 const char* name_of(const Operation& op) {
-    static const char* const names[] = {"linear",
-                                        "patchEmbed",
-                                        "embed",
-                                        "layerNorm",
-                                        "rmsNorm",
-                                        "attention",
-                                        "l2Normalize",
-                                        "scaledLogits",
-                                        "zeroShotHead",
-                                        "softmax",
-                                        "activate",
-                                        "siluGate",
-                                        "binary",
-                                        "argmax",
-                                        "topK",
-                                        "gatherRows",
-                                        "segmentMean",
-                                        "rope",
-                                        "sampleDistribution",
-                                        "resizeHorizontal",
-                                        "resizeVertical",
+    static const char* const names[] = {"linear",     "patchEmbed",         "embed",        "layerNorm",        "rmsNorm",
+                                        "attention",  "l2Normalize",        "scaledLogits", "zeroShotHead",     "softmax",
+                                        "activate",   "siluGate",           "binary",       "argmax",           "topK",
+                                        "gatherRows", "segmentMean",        "rope",         "appendRows",       "pagedAttention",
+                                        "splice",     "sampleDistribution", "sample",       "resizeHorizontal", "resizeVertical",
                                         "cast"};
     static_assert(std::size(names) == std::variant_size_v<Operation>);
     return names[op.index()];
@@ -112,6 +96,7 @@ void Program::place_slots() {
                 }
     }
     std::vector<bool> outside(spec_.slots.size(), false);
+    for (const BoundSlot& bound : spec_.bound) first[bound.slot] = end + 1, last[bound.slot] = -1;
     for (int slot : spec_.inputs) first[slot] = -1, last[slot] = std::max(last[slot], 0), outside[slot] = !inside_;
     for (int slot : spec_.outputs) last[slot] = end, outside[slot] = !inside_;
 
@@ -156,6 +141,7 @@ RunJob::RunJob(std::shared_ptr<Program> program, std::vector<int32_t> symbols, s
     : program_(std::move(program)), symbols_(std::move(symbols)), run_inputs_(std::move(inputs)), outputs_(std::move(outputs)) {
     for (const RunInput& input : run_inputs_)
         if (input.storage) Job::inputs.push_back(input.storage);
+    for (const BoundSlot& bound : program_->spec_.bound) Job::inputs.push_back(bound.storage);
 }
 
 bool RunJob::advance(Lane& lane) {
@@ -200,6 +186,7 @@ void RunJob::start(Lane& lane) {
     slot_data_.assign(program_->spec_.slots.size(), nullptr);
     for (size_t slot = 0; slot < slot_data_.size(); ++slot)
         if (program_->slot_offset_[slot] != Program::kOutside) slot_data_[slot] = arena_ + program_->slot_offset_[slot];
+    for (const BoundSlot& bound : program_->spec_.bound) slot_data_[bound.slot] = bound.storage->data();
     if (!program_->inside_) {
         for (size_t i = 0; i < outputs_.size(); ++i) slot_data_[program_->spec_.outputs[i]] = outputs_[i]->allocate();
     } else {
@@ -334,7 +321,7 @@ void ReadJob::finish() {
 bool UploadJob::advance(Lane& lane) {
     try {
         void* data = storage_->allocate();
-        lane.stream().upload(data, bytes_.get(), storage_->bytes());
+        if (bytes_) lane.stream().upload(data, bytes_.get(), storage_->bytes());
         storage_->set_ready();
     } catch (const Error& error) {
         storage_->poison(std::make_shared<Failure>(

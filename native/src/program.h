@@ -32,10 +32,17 @@ struct ProgramStepSpec {
     std::vector<OperandSpec> inputs, outputs;
 };
 
+/// A slot that is a tensor of its own in every run, where it lies: a constant, or a cache that steps change in place.
+struct BoundSlot {
+    int slot = 0;
+    std::shared_ptr<Storage> storage;
+};
+
 struct ProgramSpec {
     int symbols = 0;
     std::vector<SlotSpec> slots;
     std::vector<int> inputs, outputs;  // slots
+    std::vector<BoundSlot> bound;
     std::vector<ProgramStepSpec> steps;
     bool record = false;  // replay as one launch where the backend can
 };
@@ -149,7 +156,7 @@ private:
     bool widen_;
 };
 
-/// Fills a new tensor from host memory.
+/// Fills a new tensor from host memory; without any it gets memory only.
 class UploadJob : public Job {
 public:
     UploadJob(std::shared_ptr<Storage> storage, std::unique_ptr<std::byte[]> bytes)

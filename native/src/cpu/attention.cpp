@@ -1,4 +1,4 @@
-// Attention: one item per segment, key/value head and run of queries.
+// Attention: one item per segment or sequence, key/value head and run of queries.
 #include <cmath>
 #include <limits>
 
@@ -80,6 +80,80 @@ std::unique_ptr<Step> plan(const Attention& op, const StepSpec& spec) {
             }
             kernel.attend(at, s, head, first, last,
                           thread_scratch(size_t(kernel.attend_scratch(s.prefix_count + s.own_count, op.head_dim))));
+        });
+    });
+}
+
+std::unique_ptr<Step> plan(const PagedAttention& op, const StepSpec& spec) {
+    require_float32("pagedAttention", spec);
+    const Shape sequences = input(spec, 3).shape;
+    const double keys = double(input(spec, 2).shape.last()) * op.page;
+    const double flops = 4.0 * double(sequences[0]) * op.max_queries * keys * op.heads * op.head_dim;
+    return make_step("paged_attention_" + std::string(kernels().isa), spec, flops, 0, [op](const StepArguments& a) {
+        const TensorView &q = a.inputs[0], &cache = a.inputs[1], &pages = a.inputs[2], &table = a.inputs[3], &y = a.outputs[0];
+        const int64_t query_rows = q.shape.rows(), cache_rows = cache.shape.rows(), cache_width = cache.shape.last();
+        const int64_t table_pages = pages.shape.last(), count = table.shape[0], width = int64_t(op.heads) * op.head_dim;
+        const int group = op.heads / op.kv_heads;
+        const Kernels& kernel = kernels();
+
+        struct Sequence {
+            int64_t q_start, q_count, k_count;
+            const int32_t* pages;
+            bool good;
+        };
+        auto sequence_of = [&](int64_t index) {
+            const int32_t* s = table.as<int32_t>() + index * 3;
+            Sequence sequence{s[0], std::max(0, s[1]), s[2], pages.as<int32_t>() + index * table_pages, false};
+            sequence.good = sequence.k_count >= sequence.q_count && ceil_div(sequence.k_count, op.page) <= table_pages;
+            for (int64_t p = 0; sequence.good && p < ceil_div(sequence.k_count, op.page); ++p)
+                sequence.good = sequence.pages[p] >= 0 && (int64_t(sequence.pages[p]) + 1) * op.page <= cache_rows;
+            return sequence;
+        };
+        int64_t pairs = 0, most_queries = 0;
+        for (int64_t s = 0; s < count; ++s) {
+            const Sequence sequence = sequence_of(s);
+            if (!sequence.good || !inside(sequence.q_start, sequence.q_count, query_rows)) continue;
+            pairs += pairs_of({0, sequence.q_count, 0, sequence.k_count, 0, 0}, true);
+            most_queries = std::max(most_queries, sequence.q_count);
+        }
+        const int64_t multiply_adds = pairs * width * 2;
+        count_multiply_adds(multiply_adds);
+
+        int64_t runs = 1;
+        if (int64_t items = count * op.kv_heads, wanted = 2 * pool_threads(); items < wanted && items > 0)
+            runs = std::clamp<int64_t>(ceil_div(wanted, items), 1, std::max<int64_t>(1, most_queries / (2 * kernel.mr)));
+        parallel_if_worth(double(multiply_adds), count * op.kv_heads * runs, [&](int64_t item) {
+            const Sequence s = sequence_of(item / (op.kv_heads * runs));
+            if (!inside(s.q_start, s.q_count, query_rows)) return;
+            const int64_t kv_head = item / runs % op.kv_heads, run = item % runs;
+            const int64_t first = run * s.q_count / runs, last = (run + 1) * s.q_count / runs;
+            if (first == last) return;
+            const int64_t column = kv_head * group * op.head_dim;  // of the group's first query head
+            if (!s.good) {
+                for (int64_t row = s.q_start + first; row < s.q_start + last; ++row)
+                    std::fill_n(y.as<float>() + row * width + column, int64_t(group) * op.head_dim,
+                                std::numeric_limits<float>::quiet_NaN());
+                return;
+            }
+            // The head's keys and values side by side, in order: what attend() reads.
+            const int64_t d = op.head_dim, attend_floats = kernel.attend_scratch(s.k_count, op.head_dim);
+            float* scratch = thread_scratch(size_t(attend_floats + 2 * s.k_count * d));
+            float *k = scratch + attend_floats, *v = k + s.k_count * d;
+            for (int64_t j = 0; j < s.k_count; ++j) {
+                const float* row = cache.as<float>() + (int64_t(s.pages[j / op.page]) * op.page + j % op.page) * cache_width;
+                std::copy_n(row + op.k_offset + kv_head * d, d, k + j * d);
+                std::copy_n(row + op.v_offset + kv_head * d, d, v + j * d);
+            }
+            Attend at{.q = q.as<float>() + op.q_offset + column, .k = k, .v = v};
+            at.q_stride = q.shape.last();
+            at.k_stride = at.v_stride = d;
+            at.y = y.as<float>() + column;
+            at.y_stride = width;
+            at.head_dim = op.head_dim;
+            at.group = group;
+            at.causal = true;
+            at.scale = op.scale;
+            kernel.attend(at, {s.q_start, s.q_count, 0, s.k_count, 0, 0}, 0, first, last, scratch);
         });
     });
 }

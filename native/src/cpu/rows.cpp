@@ -82,6 +82,16 @@ std::unique_ptr<Step> plan(const SiluGate&, const StepSpec& spec) {
     require_float32("siluGate", spec);
     return make_step(name_with_isa("silu_gate"), spec, 10.0 * double(input(spec, 0).shape.elements()), 0,
                      [](const StepArguments& a) {
+                         if (a.inputs.size() < 2 || !a.inputs[1].data) {
+                             const int64_t D = a.inputs[0].shape.last() / 2;
+                             for_rows(a.inputs[0].shape.rows(), D, [&](int64_t first, int64_t last) {
+                                 for (int64_t r = first; r < last; ++r) {
+                                     const float* row = floats_at(a.inputs, 0) + r * 2 * D;
+                                     kernels().silu_gate(row, row + D, floats_at(a.outputs, 0) + r * D, D);
+                                 }
+                             });
+                             return;
+                         }
                          for_elements(a, [&](int64_t first, int64_t count) {
                              kernels().silu_gate(floats_at(a.inputs, 0) + first, floats_at(a.inputs, 1) + first,
                                                  floats_at(a.outputs, 0) + first, count);

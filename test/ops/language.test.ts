@@ -1,0 +1,3 @@
+import { describeLanguageOps } from './language';
+
+describeLanguageOps('cpu', 'float32');
