@@ -3,7 +3,7 @@ import { basename, dirname, join, resolve, sep } from 'node:path';
 import { WarpsightError } from '../errors';
 import type { NativeCheckpoint, StoredTensor } from '../native';
 import { isMissing, JsonObject, readJson, reason, shown } from './json';
-import { canonicalName, isBareTower, isOpenClip } from './names';
+import { clipNaming, type Naming } from './names';
 
 /** A config.json has some kilobytes. */
 const kLargestConfig = 1_000_000;
@@ -45,12 +45,12 @@ export interface Checkpoint {
  * @throws {WarpsightError} ERR_CHECKPOINT: a file that is missing, unreadable, of another format, or whose header lies; an index that
  *   names files outside the folder or tensors that are not there. ERR_CONFIG: a config.json that is no JSON.
  */
-export async function openCheckpoint(path: string, open: OpenFiles): Promise<Checkpoint> {
+export async function openCheckpoint(path: string, open: OpenFiles, naming: Naming = clipNaming): Promise<Checkpoint> {
   const folder = resolve(path);
   const config = await readConfig(folder);
   const { files, weightMap } = await weightFiles(folder);
   const { handle, tensors } = await open(files);
-  return { folder, config, handle, tensors: byName(tensors, files, weightMap) };
+  return { folder, config, handle, tensors: byName(tensors, files, weightMap, naming) };
 }
 
 /**
@@ -160,6 +160,7 @@ function byName(
   stored: readonly StoredTensor[],
   files: readonly string[],
   weightMap: ReadonlyMap<string, string> | undefined,
+  naming: Naming,
 ): ReadonlyMap<string, CheckpointTensor> {
   const tensors = new Map<string, CheckpointTensor>();
   const storedIn = new Map<string, string>();
@@ -168,7 +169,7 @@ function byName(
     const elsewhere = storedIn.get(tensor.name);
     if (elsewhere !== undefined) throw fileError(fileName, `"${tensor.name}" is in ${elsewhere} as well`);
     storedIn.set(tensor.name, fileName);
-    const name = canonicalName(tensor.name);
+    const name = naming.canonical(tensor.name);
     if (name === undefined) return;
     const other = tensors.get(name);
     if (other) throw fileError(fileName, `"${tensor.name}" and "${other.stored.name}" are the same tensor`);
@@ -181,8 +182,8 @@ function byName(
   const names = new Set(tensors.keys());
   const [first] = tensors.values();
   if (!first) throw fileError(basename(files[0]!), 'it has no tensors');
-  if (isOpenClip(names)) throw fileError(first.fileName, 'its tensors have the names of open_clip, which are not supported');
-  if (isBareTower(names)) throw fileError(first.fileName, `it has one tower alone ("${first.stored.name}", …): both are needed`);
+  const refused = naming.refuse(names, first.stored.name);
+  if (refused !== undefined) throw fileError(first.fileName, refused);
   return tensors;
 }
 

@@ -10,6 +10,24 @@ const buffers = /(^|\.)position_ids$/;
 /** Names of a vision or text tower that was saved alone: transformers 5 leaves out the tower's prefix then. */
 const bareTower = /^(embeddings|encoder|pre_layrnorm|post_layernorm|final_layer_norm|head)\./;
 
+/** How a family of models names its tensors. */
+export interface Naming {
+  /** The name that models use for a stored tensor; undefined for what is no weight. */
+  canonical(stored: string): string | undefined;
+  /** Why files with these names can't be such a model, where that can be seen at once; `first` is one of them. */
+  refuse(names: ReadonlySet<string>, first: string): string | undefined;
+}
+
+/** CLIP and SigLIP. */
+export const clipNaming: Naming = {
+  canonical: canonicalName,
+  refuse(names, first) {
+    if (isOpenClip(names)) return 'its tensors have the names of open_clip, which are not supported';
+    if (isBareTower(names)) return `it has one tower alone ("${first}", …): both are needed`;
+    return undefined;
+  },
+};
+
 /** The name that models use for a stored tensor; undefined for what is no weight. */
 export function canonicalName(stored: string): string | undefined {
   return buffers.test(stored) ? undefined : stored.replace(wrappers, '');

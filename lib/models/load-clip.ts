@@ -1,19 +1,17 @@
-import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { openCheckpoint } from '../checkpoint/folder';
 import { folderPath } from '../checkpoint/folder-path';
 import { resolveCheckpoint } from '../checkpoint/hub';
 import { WeightLoader } from '../checkpoint/weight-loader';
-import type { Float } from '../dtype';
-import { abortError, WarpsightError } from '../errors';
+import { abortError } from '../errors';
 import { native, packageRoot } from '../native';
 import type { EncoderLayer, LayerNorm, Linear, Mlp, PooledLayer } from '../nn/encoder-layer';
-import { ImageProcessor } from '../preprocess/image-processor';
-import { Tokenizer } from '../preprocess/tokenizer';
+import type { Tokenizer } from '../preprocess/tokenizer';
 import type { Weight } from '../weight';
 import type { ClipComposition, LoadOptions } from './clip';
 import { type ClipConfig, type ClipModelConfig, parseClipModelConfig, type SiglipConfig, type TowerConfig } from './clip-config';
 import { checkClipTensors } from './clip-tensors';
+import { checkTokenizer, chooseDtype, imageProcessorOf, tokenizerOf } from './loading';
 import { SiglipTextTransformer, type TextEncoder, TextTransformer } from './text-encoder';
 import { SiglipVisionTransformer, type VisionEncoder, VisionTransformer } from './vision-encoder';
 
@@ -37,7 +35,7 @@ export async function loadClip(
     const stated = parseClipModelConfig(checkpoint.config);
     checkClipTensors(checkpoint.tensors, stated);
     const [imageProcessor, tokenizer] = await Promise.all([imageProcessorOf(folder), tokenizerOf(folder, signal)]);
-    checkTokenizer(tokenizer, stated, folder);
+    checkTokenizer(tokenizer, stated.text.vocabularySize, folder);
     const config = withPadOf(tokenizer, stated);
     if (signal?.aborted) throw abortError(signal);
 
@@ -62,55 +60,11 @@ function pathOf(folderOrHubId: string | URL | undefined): string {
   return typeof folderOrHubId === 'string' ? folderOrHubId : folderPath('fromPretrained', folderOrHubId);
 }
 
-/** A checkpoint without preprocessor_config.json takes pre-processed pixels only. */
-async function imageProcessorOf(folder: string): Promise<ImageProcessor | undefined> {
-  try {
-    return await ImageProcessor.fromPretrained(folder);
-  } catch (error) {
-    if (error instanceof WarpsightError && error.code === 'ERR_CHECKPOINT') return undefined;
-    throw error;
-  }
-}
-
-/** A checkpoint without tokenizer files takes ids only. */
-async function tokenizerOf(folder: string, signal: AbortSignal | undefined): Promise<Tokenizer | undefined> {
-  const names = new Set(await readdir(folder));
-  if (!names.has('tokenizer.json') && !names.has('vocab.json')) return undefined;
-  return Tokenizer.fromPretrained(folder, signal ? { signal } : {});
-}
-
-function checkTokenizer(tokenizer: Tokenizer | undefined, config: ClipModelConfig, folder: string): void {
-  if (!tokenizer || tokenizer.largestId < config.text.vocabularySize) return;
-  throw new WarpsightError(
-    'ERR_TOKENIZER',
-    `checkpoint ${folder}: the tokenizer has ids up to ${tokenizer.largestId}, the model's vocabulary has ${config.text.vocabularySize}`,
-  );
-}
-
 /** SigLIP's texts are filled by their tokenizer; the config's pad_token_id, 1 by default, is another one for SigLIP 2, whose tokenizer says 0. */
 function withPadOf(tokenizer: Tokenizer | undefined, config: ClipModelConfig): ClipModelConfig {
   const padTokenId = tokenizer?.padTokenId;
   if (config.kind !== 'siglip' || padTokenId === undefined) return config;
   return { ...config, text: { ...config.text, padTokenId } };
-}
-
-/** Dtype of the activations; on the CPU sums and products are float32. */
-function chooseDtype(asked: Float | 'auto', device: string, stored: string | undefined): Float {
-  if (!['auto', 'float32', 'float16', 'bfloat16'].includes(asked)) {
-    throw new WarpsightError(
-      'ERR_DTYPE',
-      `dtype must be 'auto', 'float32', 'float16' or 'bfloat16': it is ${JSON.stringify(asked)}`,
-    );
-  }
-  if (device === 'cpu') {
-    if (asked === 'auto' || asked === 'float32') return 'float32';
-    throw new WarpsightError(
-      'ERR_DTYPE',
-      `the CPU computes in float32: ${asked} needs a CUDA device (weights stay in their stored type either way)`,
-    );
-  }
-  if (asked !== 'auto') return asked;
-  return stored === 'BF16' ? 'bfloat16' : 'float16';
 }
 
 /** The parts of a CLIP, by the names of transformers' checkpoints; the loader fills their weights. */

@@ -1,0 +1,51 @@
+// What all models do alike when they are loaded from a folder.
+import { readdir } from 'node:fs/promises';
+import type { Float } from '../dtype';
+import { WarpsightError } from '../errors';
+import { ImageProcessor } from '../preprocess/image-processor';
+import { Tokenizer } from '../preprocess/tokenizer';
+
+/** A checkpoint without preprocessor_config.json takes pre-processed pixels only. */
+export async function imageProcessorOf(folder: string): Promise<ImageProcessor | undefined> {
+  try {
+    return await ImageProcessor.fromPretrained(folder);
+  } catch (error) {
+    if (error instanceof WarpsightError && error.code === 'ERR_CHECKPOINT') return undefined;
+    throw error;
+  }
+}
+
+/** A checkpoint without tokenizer files takes ids only. */
+export async function tokenizerOf(folder: string, signal: AbortSignal | undefined): Promise<Tokenizer | undefined> {
+  const names = new Set(await readdir(folder));
+  if (!names.has('tokenizer.json') && !names.has('vocab.json')) return undefined;
+  return Tokenizer.fromPretrained(folder, signal ? { signal } : {});
+}
+
+/** Dtype of the activations; on the CPU sums and products are float32. */
+export function chooseDtype(asked: Float | 'auto', device: string, stored: string | undefined): Float {
+  if (!['auto', 'float32', 'float16', 'bfloat16'].includes(asked)) {
+    throw new WarpsightError(
+      'ERR_DTYPE',
+      `dtype must be 'auto', 'float32', 'float16' or 'bfloat16': it is ${JSON.stringify(asked)}`,
+    );
+  }
+  if (device === 'cpu') {
+    if (asked === 'auto' || asked === 'float32') return 'float32';
+    throw new WarpsightError(
+      'ERR_DTYPE',
+      `the CPU computes in float32: ${asked} needs a CUDA device (weights stay in their stored type either way)`,
+    );
+  }
+  if (asked !== 'auto') return asked;
+  return stored === 'BF16' ? 'bfloat16' : 'float16';
+}
+
+/** @throws {WarpsightError} ERR_TOKENIZER if it knows ids that the model has no embedding for */
+export function checkTokenizer(tokenizer: Tokenizer | undefined, vocabularySize: number, folder: string): void {
+  if (!tokenizer || tokenizer.largestId < vocabularySize) return;
+  throw new WarpsightError(
+    'ERR_TOKENIZER',
+    `checkpoint ${folder}: the tokenizer has ids up to ${tokenizer.largestId}, the model's vocabulary has ${vocabularySize}`,
+  );
+}
