@@ -2,6 +2,8 @@
 export { counters, Device, type DeviceName, device, devices, setThreads, threads } from './device';
 export type { ArrayOf, DType, Float } from './dtype';
 export { type ErrorCode, WarpsightError } from './errors';
+export { Generation, type GenerationResult } from './generate/generation';
+export type { GenerateOptions } from './generate/options';
 export {
   CLIP,
   type ClipComposition,
@@ -13,6 +15,8 @@ export {
   type TokenIds,
 } from './models/clip';
 export type { ImageInputs } from './models/image-runner';
+export { type GenerativeLoadOptions, Llama, type LlamaGenerateOptions } from './models/llama';
+export type { LlamaConfig } from './models/llama-config';
 export { SiglipTextTransformer, type TextEncoder, type TextInputs, TextTransformer } from './models/text-encoder';
 export { SiglipVisionTransformer, type VisionEncoder, VisionTransformer } from './models/vision-encoder';
 export type { Counters, DeviceInfo, DeviceMemory, StepInfo, TypedArray } from './native';

@@ -1,0 +1,75 @@
+const kReplacement = '\ufffd';
+
+/**
+ * Tokens to pieces of text as they come. A character whose bytes are spread over several tokens waits for its last one, and what may be the
+ * beginning of a stop text waits until it is known.
+ */
+export class TextStream {
+  readonly #ids: number[] = [];
+  /** Text of ids[#from, #read) has been taken; it is decoded again with what follows, because a token's text depends on its neighbours. */
+  #from = 0;
+  #read = 0;
+  /** Taken and not yet given: it may begin a stop text. */
+  #held = '';
+  #stopped = false;
+
+  constructor(
+    readonly decode: (ids: readonly number[]) => string,
+    readonly stop: readonly string[],
+  ) {}
+
+  /** Whether a stop text has come; what follows it is dropped. */
+  get stopped(): boolean {
+    return this.#stopped;
+  }
+
+  /** The text that is certain once `id` has come; often ''. */
+  push(id: number): string {
+    this.#ids.push(id);
+    const before = this.decode(this.#ids.slice(this.#from, this.#read));
+    const now = this.decode(this.#ids.slice(this.#from));
+    // An unfinished character decodes to U+FFFD. Four bytes are the longest: more of them are what the model wrote.
+    const unfinished = now.endsWith(kReplacement) && this.#ids.length - this.#read < 4;
+    if (unfinished || now.length <= before.length) return '';
+    this.#from = this.#read;
+    this.#read = this.#ids.length;
+    return this.#give(now.slice(before.length));
+  }
+
+  /** What is left at the end. */
+  flush(): string {
+    const rest = this.#ids.slice(this.#read);
+    const context = this.#ids.slice(this.#from, this.#read);
+    const before = this.decode(context);
+    const whole = this.decode([...context, ...rest]);
+    // Unfinished bytes can spoil those before them: then they are decoded by themselves.
+    const left = whole.startsWith(before) ? whole.slice(before.length) : this.decode(rest);
+    this.#from = this.#read = this.#ids.length;
+    const text = this.#give(left);
+    const held = this.#held;
+    this.#held = '';
+    return this.#stopped ? text : text + held;
+  }
+
+  #give(piece: string): string {
+    if (this.#stopped) return '';
+    const text = this.#held + piece;
+    const found = this.stop.map((stop) => text.indexOf(stop)).filter((at) => at >= 0);
+    if (found.length > 0) {
+      this.#stopped = true;
+      this.#held = '';
+      return text.slice(0, Math.min(...found));
+    }
+    const keep = Math.max(0, ...this.stop.map((stop) => overlap(text, stop)));
+    this.#held = text.slice(text.length - keep);
+    return text.slice(0, text.length - keep);
+  }
+}
+
+/** Length of the longest end of `text` that begins `stop`. */
+function overlap(text: string, stop: string): number {
+  for (let length = Math.min(text.length, stop.length - 1); length > 0; length--) {
+    if (text.endsWith(stop.slice(0, length))) return length;
+  }
+  return 0;
+}

@@ -1,0 +1,175 @@
+import { openCheckpoint } from '../checkpoint/folder';
+import { folderPath } from '../checkpoint/folder-path';
+import { resolveCheckpoint } from '../checkpoint/hub';
+import { WeightLoader } from '../checkpoint/weight-loader';
+import { device as openDevice } from '../device';
+import type { Float } from '../dtype';
+import { abortError, WarpsightError } from '../errors';
+import { endIdsOf } from '../generate/decoding';
+import { Generation } from '../generate/generation';
+import { type GenerateOptions, generateSettings } from '../generate/options';
+import { native } from '../native';
+import type { Tokenizer } from '../preprocess/tokenizer';
+import type { Tensor } from '../tensor';
+import type { Weight } from '../weight';
+import type { LoadOptions } from './clip';
+import { checkTokenIds, LanguageModel } from './language-model';
+import { type LlamaConfig, parseLlamaConfig } from './llama-config';
+import { checkTensors, llamaNaming, llamaParts, llamaTensors } from './llama-tensors';
+import { checkTokenizer, chooseDtype, tokenizerOf } from './loading';
+
+export interface GenerativeLoadOptions extends LoadOptions {
+  /** Tokens of all generations together whose keys and values are kept. The context length by default. */
+  readonly cacheTokens?: number;
+}
+
+export interface LlamaGenerateOptions extends GenerateOptions {
+  /** Used as it stands, behind the tokenizer's start mark. */
+  readonly prompt?: string;
+  /** Already tokenised, in place of `prompt`. */
+  readonly inputIds?: readonly number[] | Int32Array;
+}
+
+/**
+ * A Llama by itself.
+ *
+ * @see Touvron et al. 2023
+ */
+export class Llama {
+  readonly device: string;
+  readonly dtype: Float;
+  readonly config: LlamaConfig;
+  readonly tokenizer: Tokenizer | undefined;
+  readonly #model: LanguageModel;
+  readonly #weights: readonly Weight[];
+  readonly #endIds: ReadonlySet<number>;
+  #disposed = false;
+
+  private constructor(
+    model: LanguageModel,
+    weights: readonly Weight[],
+    tokenizer: Tokenizer | undefined,
+    endIds: ReadonlySet<number>,
+  ) {
+    this.#model = model;
+    this.#weights = weights;
+    this.#endIds = endIds;
+    this.device = model.device;
+    this.dtype = model.parts.dtype;
+    this.config = model.config;
+    this.tokenizer = tokenizer;
+  }
+
+  /**
+   * Loads a Llama checkpoint in Hugging Face format.
+   *
+   * @throws {WarpsightError} ERR_CHECKPOINT, ERR_CONFIG, ERR_TOKENIZER, ERR_DEVICE, ERR_OUT_OF_MEMORY, ERR_ABORTED
+   */
+  static async fromPretrained(folderOrHubId: string | URL, options: GenerativeLoadOptions = {}): Promise<Llama> {
+    const { signal, dtype: asked = 'auto', onProgress, revision, cacheDir, localFilesOnly } = options;
+    if (signal?.aborted) throw abortError(signal);
+    const { name: device } = openDevice(options.device ?? 'auto');
+    const path = folderPath('Llama.fromPretrained', folderOrHubId);
+    const folder = await resolveCheckpoint(path, { revision, cacheDir, localFilesOnly });
+    const checkpoint = await openCheckpoint(folder, (paths) => native.openCheckpoint(paths), llamaNaming);
+    try {
+      const config = parseLlamaConfig(checkpoint.config);
+      checkTensors(checkpoint.tensors, llamaTensors(config), config.layers);
+      const tokenizer = await tokenizerOf(folder, signal);
+      checkTokenizer(tokenizer, config.vocabularySize, folder);
+      const endIds = await endIdsOf(folder, config.eosTokenIds, tokenizer);
+      const stored = checkpoint.tensors.get('language_model.embed_tokens.weight')?.stored.dtype;
+      const loader = new WeightLoader(checkpoint, device, chooseDtype(asked, device, stored));
+      const parts = llamaParts(config, loader);
+      await loader.load({ signal, onProgress });
+      const model = new LanguageModel(config, parts, device, cacheTokens(options.cacheTokens, config));
+      return new Llama(model, [...loader.weights, parts.frequencies], tokenizer, endIds);
+    } finally {
+      native.dispose(checkpoint.handle);
+    }
+  }
+
+  /**
+   * @returns logits of every position [1, length, vocabulary]; the caller disposes them
+   * @throws {WarpsightError} ERR_ARGUMENT, ERR_DISPOSED
+   */
+  async forward({ inputIds }: { readonly inputIds: readonly number[] | Int32Array }): Promise<Tensor<'float32'>> {
+    this.#alive();
+    const ids = checkTokenIds(inputIds, this.config.vocabularySize);
+    checkLength(ids.length, this.config);
+    const logits = this.#model.forward(ids);
+    const result = logits.reshape([1, ids.length, this.config.vocabularySize]);
+    logits.dispose();
+    return result;
+  }
+
+  /**
+   * Answers a prompt.
+   *
+   * @throws {WarpsightError} ERR_ARGUMENT at once for options that can't be; everything later rejects `result`
+   */
+  generate(options: LlamaGenerateOptions): Generation {
+    this.#alive();
+    const settings = generateSettings(options);
+    const { prompt, inputIds } = options;
+    if ((prompt === undefined) === (inputIds === undefined)) {
+      throw new WarpsightError('ERR_ARGUMENT', 'generate: give prompt or inputIds');
+    }
+    const given = inputIds && checkTokenIds(inputIds, this.config.vocabularySize);
+    const { signal } = settings;
+    const read = async (): Promise<Int32Array> => {
+      if (given) return given;
+      if (!this.tokenizer) throw new WarpsightError('ERR_TOKENIZER', 'this model has no tokenizer files: pass inputIds');
+      const batch = await this.tokenizer.encodeBatch([prompt!], {
+        maxLength: Number.POSITIVE_INFINITY,
+        ...(signal && { signal }),
+      });
+      return checkTokenIds(batch.ids[0]!, this.config.vocabularySize, 'the prompt');
+    };
+    return new Generation(
+      async () => ({ ids: await read() }),
+      () => {
+        this.#alive();
+        const { tokenizer } = this;
+        const decode = (ids: readonly number[]) => tokenizer?.decode(ids) ?? '';
+        return { model: this.#model, decode, endIds: this.#endIds };
+      },
+      settings,
+    );
+  }
+
+  /** Bytes on the device of weights, and of the cache once something is generated. */
+  memoryUsage(): { readonly device: string; readonly weights: number; readonly cache: number } {
+    this.#alive();
+    const weights = this.#weights.reduce((sum, weight) => sum + weight.info.bytes, 0);
+    return { device: this.device, weights, cache: this.#model.cacheBytes };
+  }
+
+  /** Lets go of weights, cache and programs; generations under way reject with ERR_DISPOSED. Safe again. */
+  dispose(): void {
+    this.#disposed = true;
+    this.#model.dispose();
+    for (const weight of this.#weights) weight.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  #alive(): void {
+    if (this.#disposed) throw new WarpsightError('ERR_DISPOSED', 'the model was used after dispose()');
+  }
+}
+
+/** @throws {WarpsightError} ERR_ARGUMENT */
+export function checkLength(length: number, { contextLength }: LlamaConfig): void {
+  if (length <= contextLength) return;
+  throw new WarpsightError('ERR_ARGUMENT', `${length} tokens are more than the model's context of ${contextLength}`);
+}
+
+/** @throws {WarpsightError} ERR_ARGUMENT */
+export function cacheTokens(asked: number | undefined, { contextLength }: LlamaConfig): number {
+  if (asked === undefined) return contextLength;
+  if (Number.isSafeInteger(asked) && asked >= 1) return asked;
+  throw new WarpsightError('ERR_ARGUMENT', `cacheTokens must be a whole number of at least 1: it is ${String(asked)}`);
+}
