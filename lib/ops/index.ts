@@ -17,4 +17,4 @@ export { type ScaledLogitsOptions, scaledLogits, type ZeroShotHeadOptions, zeroS
 export { addLayerNorm, addRmsNorm, type LayerNormOptions, l2Normalize, layerNorm, rmsNorm } from './norms';
 export { type PatchEmbedOptions, patchEmbed } from './patch-embed';
 export { type ResizeNormalizeOptions, resizeNormalize } from './resize-normalize';
-export { argmax, embed, gatherRows, segmentMean, softmax, topK } from './rows';
+export { argmax, concat, embed, gatherRows, segmentMean, softmax, topK } from './rows';

@@ -87,16 +87,34 @@ export function segmentMean<F extends Float>(x: Tensor<F>, segments: Tensor<'int
 }
 
 /**
+ * Tensors side by side: y[r] = x₀[r], x₁[r], …
+ *
+ * @param tensors 1 to 8, each [R, Dᵢ]
+ * @returns [R, Σ Dᵢ]
+ */
+export function concat<F extends Float>(tensors: readonly Tensor<F>[]): Tensor<F> {
+  requireInteger('concat', 'the number of tensors', tensors.length, 1, 8);
+  requireFloat('concat', Object.fromEntries(tensors.map((x, i) => [`tensors[${i}]`, x])));
+  for (const x of tensors) requireRank('concat', 'each tensor', x, 2, '[R, D]');
+  const [first] = tensors as readonly [Tensor<F>];
+  const odd = tensors.find((x) => x.shape[0] !== first.shape[0]);
+  if (odd) throw shapeError('concat', 'all tensors must have as many rows', { first: first.shape, another: odd.shape });
+  const width = tensors.reduce((sum, x) => sum + x.shape[1]!, 0);
+  const [y] = call('concat', {}, tensors, [{ dtype: first.dtype, shape: [first.shape[0]!, width], like: first }]);
+  return y as Tensor<F>;
+}
+
+/**
  * Rows of a table, and rows of a second table of positions added.
  *
  * @param ids [R] int32
- * @param table [V, D]
+ * @param table [V, D]; a matrix too, where a language model's head is its embedding
  * @param positions [R] int32, rows of `positionTable` [P, D]
  * @returns [R, D]; an id that does not exist gives NaN
  */
 export function embed(
   ids: Tensor<'int32'>,
-  table: Weight<'table'>,
+  table: Weight<'table' | 'matrix'>,
   options: { readonly positions?: Tensor<'int32'>; readonly positionTable?: Weight<'table'>; readonly dtype?: Float } = {},
 ): Tensor<Float> {
   const { positions, positionTable, dtype = 'float32' } = options;

@@ -1,6 +1,7 @@
 // gather_rows   y[r] = x[rows[r]]
 // append_rows   to[rows[r]] = x[r, offset …], in place; a row outside `to` is dropped
 // splice        y[r] = index[r] < 0 ? x[r] : features[index[r]]
+// copy_columns  y[r, offset + d] = x[r, d]
 // segment_mean  y[c] = mean of the rows start … start + count − 1 of x, added in that order; count 0 gives NaN
 // shapes    x [R, D], y [m, D] float32, float16 or bfloat16; rows int32 [m]; segments int32 [m, 2] (start, count); sums are
 //           float32
@@ -40,6 +41,12 @@ __global__ void splice_kernel(const T* x, const T* features, const int32_t* inde
     if (r >= rows.count()) return;
     int64_t from = index[r];
     y[i] = from < 0 ? x[i] : from < feature_rows.count() ? features[from * D + i % D] : from_float<T>(nan_value());
+}
+
+template <typename T>
+__global__ void copy_columns_kernel(const T* x, T* y, Rows rows, int64_t width, int64_t stride, int64_t offset) {
+    int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x, r = i / width;
+    if (r < rows.count()) y[r * stride + offset + i % width] = x[i];
 }
 
 template <typename T>
@@ -88,6 +95,17 @@ void splice(const Launch& launch, const TensorView& x, const TensorView& feature
         splice_kernel<T><<<unsigned(ceil_div(elements, kThreads)), kThreads, 0, launch.stream>>>(
             x.as<const T>(), features.as<const T>(), index.as<const int32_t>(), y.as<T>(), rows, feature_rows, D);
         check_launch(launch, "splice");
+    });
+}
+
+void copy_columns(const Launch& launch, const TensorView& x, const TensorView& y, int64_t offset, Rows rows) {
+    int64_t width = x.shape.last(), elements = rows.planned * width;
+    if (elements == 0) return;
+    by_dtype("concat", x.dtype, [&](auto zero) {
+        using T = decltype(zero);
+        copy_columns_kernel<T><<<unsigned(ceil_div(elements, kThreads)), kThreads, 0, launch.stream>>>(
+            x.as<const T>(), y.as<T>(), rows, width, y.shape.last(), offset);
+        check_launch(launch, "concat");
     });
 }
 

@@ -85,6 +85,8 @@ void append_rows(const Launch& launch, const AppendRows& op, const TensorView& x
                  Rows x_rows);
 void splice(const Launch& launch, const TensorView& x, const TensorView& features, const TensorView& index, const TensorView& y,
             Rows rows, Rows feature_rows);
+/// Columns offset … of y, from all of x.
+void copy_columns(const Launch& launch, const TensorView& x, const TensorView& y, int64_t offset, Rows rows);
 void segment_mean(const Launch& launch, const TensorView& x, const TensorView& segments, const TensorView& y, Rows x_rows,
                   Rows y_rows);
 

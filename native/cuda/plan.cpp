@@ -191,7 +191,8 @@ private:
     void plan(const Embed&) {
         same_dtype(in(0, "ids"), DType::int32, "ids");
         in(1, "table");
-        check_weight(1, WeightLayout::table, "table");
+        const auto& tokens = spec_.inputs[1].weight;  // a matrix is a table whose rows are padded
+        check_weight(1, tokens && tokens->layout == WeightLayout::matrix ? WeightLayout::matrix : WeightLayout::table, "table");
         if (has(2)) same_dtype(spec_.inputs[2], DType::int32, "positions");
         if (has(2)) in(3, "the position table");
         check_weight(3, WeightLayout::table, "the position table");
@@ -465,6 +466,27 @@ private:
     }
     void start(const SampleDistribution& op, const Call& c) const {
         sample_distribution(c.launch, op, c.in(0), c.in(1), c.out(0), c.in_size(1));
+    }
+
+    void plan(const Concat&) {
+        const Operand& y = out(0);
+        DType dtype = float_of(y, "y");
+        int64_t width = 0;
+        for (const Operand& x : spec_.inputs) {
+            same_dtype(x, dtype, "x");
+            if (!x.present || x.shape.rows() != y.shape.rows()) refuse_shape("x is " + x.shape.text() + ", y " + y.shape.text());
+            width += x.shape.last();
+        }
+        if (width != y.shape.last())
+            refuse_shape("the inputs have " + std::to_string(width) + " columns, y is " + y.shape.text());
+        kernel = typed("concat", dtype);
+    }
+    void start(const Concat&, const Call& c) const {
+        int64_t offset = 0;
+        for (size_t i = 0; i < spec_.inputs.size(); ++i) {
+            copy_columns(c.launch, c.in(i), c.out(0), offset, c.out_rows(0));
+            offset += spec_.inputs[i].shape.last();
+        }
     }
 
     void plan(const Sample&) {

@@ -186,6 +186,7 @@ Operation parse_operation(const std::string& name, const Params& p) {
              return a;
          }},
         {"splice", [](const Params&) -> Operation { return Splice{}; }},
+        {"concat", [](const Params&) -> Operation { return Concat{}; }},
         {"sampleDistribution",
          [](const Params& p) -> Operation {
              return SampleDistribution{p.number("temperature"), p.number("topP"), p.number("repetitionPenalty"),

@@ -36,7 +36,7 @@ struct PatchEmbed {
 };
 
 /// y[r] = table[ids[r]] + positionTable[positions[r]]
-/// in: ids int32 [R] · table W table [V, D] · positions? int32 [R] · positionTable? W table [P, D]; out: y float [R, D]
+/// in: ids int32 [R] · table W table or matrix [V, D] · positions? int32 [R] · positionTable? W table [P, D]; out: y float [R, D]
 struct Embed {};
 
 /// sum = x + residual; y = (sum − mean) / sqrt(var + eps) · weight + bias, biased variance by a second pass over sum − mean
@@ -163,6 +163,10 @@ struct PagedAttention {
 /// in: x float [T, D] · features float [F, D] · index int32 [T]; out: float [T, D]
 struct Splice {};
 
+/// y[r] = x₀[r], x₁[r], … side by side.
+/// in: 1 to 8 floats [R, Dᵢ]; out: float [R, Σ Dᵢ]
+struct Concat {};
+
 /// The distribution that is sampled from, in this order: repetition penalty (a positive logit of a seen id is divided by it, a
 /// negative one multiplied), temperature, topK (the k largest; those equal to the k-th stay; 0: off), topP (smallest set of the
 /// largest whose sum reaches p, at least one), softmax.
@@ -200,9 +204,10 @@ struct ResizeVertical {
 /// in: x float; out: float
 struct Cast {};
 
-using Operation = std::variant<Linear, PatchEmbed, Embed, LayerNorm, RmsNorm, Attention, L2Normalize, ScaledLogits, ZeroShotHead,
-                               Softmax, Activate, SiluGate, Binary, Argmax, TopK, GatherRows, SegmentMean, Rope, AppendRows,
-                               PagedAttention, Splice, SampleDistribution, Sample, ResizeHorizontal, ResizeVertical, Cast>;
+using Operation =
+    std::variant<Linear, PatchEmbed, Embed, LayerNorm, RmsNorm, Attention, L2Normalize, ScaledLogits, ZeroShotHead, Softmax,
+                 Activate, SiluGate, Binary, Argmax, TopK, GatherRows, SegmentMean, Rope, AppendRows, PagedAttention, Splice,
+                 Concat, SampleDistribution, Sample, ResizeHorizontal, ResizeVertical, Cast>;
 
 /// The operation's name in lib/ops, native code, tests and benches: "linear", "patchEmbed", …
 const char* name_of(const Operation& op);

@@ -15,11 +15,32 @@ Counters& counters() {
 }
 
 const char* name_of(const Operation& op) {
-    static const char* const names[] = {"linear",     "patchEmbed",         "embed",        "layerNorm",        "rmsNorm",
-                                        "attention",  "l2Normalize",        "scaledLogits", "zeroShotHead",     "softmax",
-                                        "activate",   "siluGate",           "binary",       "argmax",           "topK",
-                                        "gatherRows", "segmentMean",        "rope",         "appendRows",       "pagedAttention",
-                                        "splice",     "sampleDistribution", "sample",       "resizeHorizontal", "resizeVertical",
+    static const char* const names[] = {"linear",
+                                        "patchEmbed",
+                                        "embed",
+                                        "layerNorm",
+                                        "rmsNorm",
+                                        "attention",
+                                        "l2Normalize",
+                                        "scaledLogits",
+                                        "zeroShotHead",
+                                        "softmax",
+                                        "activate",
+                                        "siluGate",
+                                        "binary",
+                                        "argmax",
+                                        "topK",
+                                        "gatherRows",
+                                        "segmentMean",
+                                        "rope",
+                                        "appendRows",
+                                        "pagedAttention",
+                                        "splice",
+                                        "concat",
+                                        "sampleDistribution",
+                                        "sample",
+                                        "resizeHorizontal",
+                                        "resizeVertical",
                                         "cast"};
     static_assert(std::size(names) == std::variant_size_v<Operation>);
     return names[op.index()];

@@ -30,6 +30,7 @@ const kKernels: Readonly<Record<string, string>> = {
   appendRows: 'append_rows',
   pagedAttention: 'paged_attention_simt',
   splice: 'splice',
+  concat: 'concat',
   cast: 'cast',
 };
 const kTypes: Readonly<Record<Float, string>> = { float32: 'float', float16: 'half', bfloat16: 'bf16' };

@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { type Float, ops, Tensor } from '../../lib';
+import { type Float, ops, Tensor, Weight } from '../../lib';
 import { expectClose, normal, seeded, toBfloat16Bits, toFloat16Bits } from '../support/numbers';
 
 /** What 16-bit storage of inputs and outputs allows. */
@@ -49,6 +49,27 @@ export function describeLanguageOps(device: string, dtype: Float): void {
       const x = Float32Array.from({ length: 5 * 8 }, (_, i) => i);
       ops.appendRows(tensor(x, [5, 8]), ints([2, 0, -1, 4, 1 << 30], [5]), cache, 4);
       expect(await numbersOf(cache)).to.deep.equal([12, 13, 14, 0, 0, 0, 4, 5, 6, 0, 0, 0]);
+    });
+
+    it('embed reads a matrix as it reads a table: where a head is its embedding', async () => {
+      const [V, D] = [37, 11];
+      const values = normal(V * D, 3);
+      const ids = ints([36, 0, 15, 16, 17, 36, -1, 37], [8]);
+      for (const stored of device === 'cpu' ? (['float32', 'float16', 'bfloat16'] as const) : [dtype]) {
+        const data = stored === 'float32' ? values : bits[stored](values);
+        const options = { device, dtype: stored, compute: dtype };
+        const of = async (table: Weight<'table' | 'matrix'>) => numbersOf(ops.embed(ids, table, { dtype }));
+        const rows = await of(Weight.table(data, [V, D], options));
+        expect(await of(Weight.matrix(data, [V, D], options))).to.deep.equal(rows);
+        expectClose(rows.slice(0, D), [...values.subarray(36 * D)], kTolerance[stored]);
+        expect(rows.slice(6 * D)).to.deep.equal(Array(2 * D).fill(Number.NaN));
+      }
+    });
+
+    it('concat puts rows side by side', async () => {
+      const y = ops.concat([tensor(Float32Array.of(1, 2, 3, 4), [2, 2]), tensor(Float32Array.of(5, 6), [2, 1])]);
+      expect(y.shape).to.deep.equal([2, 3]);
+      expect(await numbersOf(y)).to.deep.equal([1, 2, 5, 3, 4, 6]);
     });
 
     it('splice puts features in the place of rows; an index too large gives NaN', async () => {

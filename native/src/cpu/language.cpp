@@ -69,6 +69,23 @@ std::unique_ptr<Step> plan(const Splice&, const StepSpec& spec) {
     });
 }
 
+std::unique_ptr<Step> plan(const Concat&, const StepSpec& spec) {
+    require_float32("concat", spec);
+    return make_step("concat", spec, 0, 0, [](const StepArguments& a) {
+        const TensorView& y = a.outputs[0];
+        const int64_t D = y.shape.last();
+        for_rows(y.shape.rows(), D, [&](int64_t first, int64_t last) {
+            for (int64_t r = first; r < last; ++r) {
+                float* to = y.as<float>() + r * D;
+                for (const TensorView& x : a.inputs) {
+                    const int64_t width = x.shape.last();
+                    to = std::copy_n(x.as<float>() + r * width, width, to);
+                }
+            }
+        });
+    });
+}
+
 /// What sampling is told; see ops.h.
 struct SampleSettings {
     float temperature, top_p;

@@ -37,6 +37,7 @@ std::unique_ptr<Step> plan(const Rope& op, const StepSpec& spec);
 std::unique_ptr<Step> plan(const AppendRows& op, const StepSpec& spec);
 std::unique_ptr<Step> plan(const PagedAttention& op, const StepSpec& spec);
 std::unique_ptr<Step> plan(const Splice& op, const StepSpec& spec);
+std::unique_ptr<Step> plan(const Concat& op, const StepSpec& spec);
 std::unique_ptr<Step> plan(const SampleDistribution& op, const StepSpec& spec);
 std::unique_ptr<Step> plan(const Sample& op, const StepSpec& spec);
 std::unique_ptr<Step> plan(const ResizeHorizontal& op, const StepSpec& spec);

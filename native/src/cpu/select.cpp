@@ -74,9 +74,25 @@ std::unique_ptr<Step> plan(const SegmentMean&, const StepSpec& spec) {
     });
 }
 
+/// Row `row` of a matrix in panels, as floats.
+static void widen_packed(const CpuWeight& matrix, int64_t row, float* y) {
+    const int64_t nr = kernels().nr, D = matrix.columns, first = row / nr * D * nr + row % nr;
+    if (matrix.dtype == DType::float32) {
+        const float* from = static_cast<const float*>(matrix.data) + first;
+        for (int64_t d = 0; d < D; ++d) y[d] = from[d * nr];
+        return;
+    }
+    const uint16_t* from = static_cast<const uint16_t*>(matrix.data) + first;
+    uint16_t* bits = reinterpret_cast<uint16_t*>(thread_scratch(size_t(D)));
+    for (int64_t d = 0; d < D; ++d) bits[d] = from[d * nr];
+    kernels().widen(bits, matrix.dtype, y, D);
+}
+
 std::unique_ptr<Step> plan(const Embed&, const StepSpec& spec) {
     require_float32("embed", spec);
-    WeightHandle table = weight_input(spec, 1, WeightLayout::table), places = weight_input(spec, 3, WeightLayout::table);
+    const bool packed = input(spec, 1).weight && input(spec, 1).weight->layout == WeightLayout::matrix;
+    WeightHandle table = weight_input(spec, 1, packed ? WeightLayout::matrix : WeightLayout::table);
+    WeightHandle places = weight_input(spec, 3, WeightLayout::table);
     if (places && places->columns != table->columns) throw Error("ERR_SHAPE", "embed: both tables must be equally wide");
     return make_step("embed", spec, double(output(spec, 0).shape.elements()), 0, [=](const StepArguments& a) {
         const int64_t D = table->columns;
@@ -91,7 +107,8 @@ std::unique_ptr<Step> plan(const Embed&, const StepSpec& spec) {
                     std::fill_n(y, D, kNaN);
                     continue;
                 }
-                kernels().widen(row_of(*table, id), table->dtype, y, D);
+                if (packed) widen_packed(*table, id, y);
+                else kernels().widen(row_of(*table, id), table->dtype, y, D);
                 if (!places) continue;
                 float* place = thread_scratch(size_t(D));
                 kernels().widen(row_of(*places, position), places->dtype, place, D);
