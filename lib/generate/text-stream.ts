@@ -1,4 +1,6 @@
 const kReplacement = '\ufffd';
+/** Bytes of one in UTF-8, and so tokens. */
+const kLongestCharacter = 4;
 
 /**
  * Tokens to pieces of text as they come. A character whose bytes are spread over several tokens waits for its last one, and what may be the
@@ -26,29 +28,42 @@ export class TextStream {
   /** The text that is certain once `id` has come; often ''. */
   push(id: number): string {
     this.#ids.push(id);
-    const before = this.decode(this.#ids.slice(this.#from, this.#read));
-    const now = this.decode(this.#ids.slice(this.#from));
-    // An unfinished character decodes to U+FFFD. Four bytes are the longest: more of them are what the model wrote.
-    const unfinished = now.endsWith(kReplacement) && this.#ids.length - this.#read < 4;
-    if (unfinished || now.length <= before.length) return '';
-    this.#from = this.#read;
-    this.#read = this.#ids.length;
-    return this.#give(now.slice(before.length));
+    const end = this.#certain();
+    return end > this.#read ? this.#give(this.#take(end)) : '';
   }
 
   /** What is left at the end. */
   flush(): string {
-    const rest = this.#ids.slice(this.#read);
-    const context = this.#ids.slice(this.#from, this.#read);
-    const before = this.decode(context);
-    const whole = this.decode([...context, ...rest]);
-    // Unfinished bytes can spoil those before them: then they are decoded by themselves.
-    const left = whole.startsWith(before) ? whole.slice(before.length) : this.decode(rest);
-    this.#from = this.#read = this.#ids.length;
-    const text = this.#give(left);
+    const text = this.#give(this.#take(this.#ids.length));
     const held = this.#held;
     this.#held = '';
     return this.#stopped ? text : text + held;
+  }
+
+  /** Where the ids end whose text nothing that follows can change: an unfinished character decodes to U+FFFD and has three tokens at most. */
+  #certain(): number {
+    const { length } = this.#ids;
+    const now = this.decode(this.#ids.slice(this.#from));
+    if (!now.endsWith(kReplacement)) return length;
+    for (let end = Math.max(this.#read, length - (kLongestCharacter - 1)); end < length; end++) {
+      const apart = this.decode(this.#ids.slice(this.#from, end)) + this.decode(this.#ids.slice(end));
+      if (apart === now) return end;
+    }
+    return this.#read;
+  }
+
+  /** The text of ids up to `end`. */
+  #take(end: number): string {
+    const taken = this.#ids.slice(this.#from, this.#read);
+    const rest = this.#ids.slice(this.#read, end);
+    const before = this.decode(taken);
+    const whole = this.decode([...taken, ...rest]);
+    // Unfinished bytes can spoil those before them: then they are decoded by themselves.
+    const text = whole.startsWith(before) ? whole.slice(before.length) : this.decode(rest);
+    if (text === '') return ''; // they stay neighbours of what follows
+    this.#from = this.#read;
+    this.#read = end;
+    return text;
   }
 
   #give(piece: string): string {
