@@ -10,3 +10,8 @@ export type ArrayOf<D extends DType> = D extends 'int32' ? Int32Array : D extend
 export function isFloat(dtype: DType): dtype is Float {
   return dtype === 'float32' || dtype === 'float16' || dtype === 'bfloat16';
 }
+
+/** Bytes of one element. */
+export function byteSize(dtype: DType): number {
+  return dtype === 'uint8' ? 1 : dtype === 'float16' || dtype === 'bfloat16' ? 2 : 4;
+}

@@ -2,6 +2,7 @@
 export { counters, Device, type DeviceName, device, devices, setThreads, threads } from './device';
 export type { ArrayOf, DType, Float } from './dtype';
 export { type ErrorCode, WarpsightError } from './errors';
+export type { ChatMessage, ChatPart } from './generate/chat-template';
 export { Generation, type GenerationResult } from './generate/generation';
 export type { GenerateOptions } from './generate/options';
 export {
@@ -17,6 +18,8 @@ export {
 export type { ImageInputs } from './models/image-runner';
 export { type GenerativeLoadOptions, Llama, type LlamaGenerateOptions } from './models/llama';
 export type { LlamaConfig } from './models/llama-config';
+export { LLaVA, type LlavaComposition, type LlavaGenerateOptions, type LlavaInputs, type Projector } from './models/llava';
+export type { LlavaConfig } from './models/llava-config';
 export { SiglipTextTransformer, type TextEncoder, type TextInputs, TextTransformer } from './models/text-encoder';
 export { SiglipVisionTransformer, type VisionEncoder, VisionTransformer } from './models/vision-encoder';
 export type { Counters, DeviceInfo, DeviceMemory, StepInfo, TypedArray } from './native';

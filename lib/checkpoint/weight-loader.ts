@@ -1,4 +1,4 @@
-import type { Float } from '../dtype';
+import { byteSize, type Float } from '../dtype';
 import { abortError, WarpsightError } from '../errors';
 import { native, type WeightLayout, type WeightRequest } from '../native';
 import { flagOf } from '../program';
@@ -21,6 +21,8 @@ export interface LoadWeightsOptions {
   readonly onProgress?:
     | ((progress: { readonly file: string; readonly loaded: number; readonly total: number }) => void)
     | undefined;
+  /** Bytes on the device that the model will need besides its weights. */
+  readonly besides?: number | undefined;
 }
 
 interface Requested {
@@ -28,6 +30,8 @@ interface Requested {
   readonly weight: Weight;
   /** As stored. */
   readonly bytes: number;
+  /** On the device, alignment aside. */
+  readonly placed: number;
   readonly fileName: string;
 }
 
@@ -72,9 +76,14 @@ export class WeightLoader {
     return number!;
   }
 
-  /** Reads everything that was asked for; the weights are usable then. */
+  /**
+   * Reads everything that was asked for; the weights are usable then.
+   *
+   * @throws {WarpsightError} ERR_OUT_OF_MEMORY, before anything is read, if the device can't hold it; ERR_CHECKPOINT, ERR_ABORTED
+   */
   async load(options: LoadWeightsOptions = {}): Promise<void> {
-    const { signal, onProgress } = options;
+    const { signal, onProgress, besides = 0 } = options;
+    this.#checkMemory(besides);
     const flag = signal ? flagOf(signal) : null;
     const total = this.#requests.reduce((sum, { bytes }) => sum + bytes, 0);
     let loaded = 0;
@@ -99,6 +108,17 @@ export class WeightLoader {
     return this.#requests.map(({ weight }) => weight);
   }
 
+  #checkMemory(besides: number): void {
+    const weights = this.#requests.reduce((sum, { placed }) => sum + placed, 0);
+    const { total, free } = native.deviceMemory(this.device);
+    if (total === 0 || weights + besides <= free) return;
+    const more = besides > 0 ? ` and ${inGigabytes(besides)} for its cache` : '';
+    throw new WarpsightError(
+      'ERR_OUT_OF_MEMORY',
+      `the model needs ${inGigabytes(weights)} for its weights${more}; ${this.device} has ${inGigabytes(free)} free of ${inGigabytes(total)}`,
+    );
+  }
+
   #request<L extends WeightLayout>(layout: L, parts: readonly Part[], shape: Shape, compute = this.compute): Weight<L> {
     const columns = layout === 'vector' ? 1 : shape[1]!;
     let bytes = 0;
@@ -113,8 +133,16 @@ export class WeightLoader {
       return { tensor: index, firstRow: first, rows: count };
     });
     const weight = Weight.pending(layout, shape, this.device);
-    this.#requests.push({ request: { layout, compute, columns, parts: found }, weight, bytes, fileName: lastFile });
+    const request = { layout, compute, columns, parts: found };
+    const placed = this.#placed(layout, elements(shape), compute, bytes);
+    this.#requests.push({ request, weight, bytes, placed, fileName: lastFile });
     return weight;
+  }
+
+  /** The CPU keeps matrices and tables in their stored type, CUDA in the type of what they are multiplied with. */
+  #placed(layout: WeightLayout, count: number, compute: Float, bytes: number): number {
+    if (layout === 'vector') return 4 * count;
+    return this.device === 'cpu' ? bytes : byteSize(compute) * count;
   }
 
   #find(name: string) {
@@ -122,6 +150,10 @@ export class WeightLoader {
     if (!found) throw new WarpsightError('ERR_CHECKPOINT', `the checkpoint has no tensor "${name}"`);
     return found;
   }
+}
+
+function inGigabytes(bytes: number): string {
+  return `${(bytes / 1e9).toPrecision(3)} GB`;
 }
 
 /** Groups of requests of about 16 MB: between them progress is told and an abort is seen. */

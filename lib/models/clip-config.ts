@@ -136,6 +136,33 @@ export function parseClipModelConfig(json: unknown, file = 'config.json'): ClipM
   return kindOf(config) === 'siglip' ? siglipConfig(config) : clipConfig(config);
 }
 
+// LLaVA without a vision_config: CLIP ViT-L/14 at 336 pixels.
+// source: transformers/models/llava/configuration_llava.py
+const llavaVision = {
+  hidden_size: 1024,
+  intermediate_size: 4096,
+  num_hidden_layers: 24,
+  num_attention_heads: 16,
+  patch_size: 14,
+  image_size: 336,
+};
+
+/**
+ * The vision_config of a model whose vision tower is CLIP's.
+ *
+ * @throws {WarpsightError} ERR_CONFIG, also for another tower
+ */
+export function parseClipVisionConfig(config: JsonObject): VisionConfig {
+  const fields = config.object('vision_config') ?? new JsonObject(config.file, 'vision_config.', llavaVision);
+  fields.choice('model_type', { clip_vision_model: true }, 'clip_vision_model');
+  return visionConfig(fields, clipVision);
+}
+
+/** The activation that a field names. */
+export function activationOf(config: JsonObject, name: string, otherwise: string): Activation {
+  return config.choice(name, activations, otherwise);
+}
+
 /** @throws {WarpsightError} ERR_CONFIG, also for a SigLIP */
 export function parseClipConfig(json: unknown, file = 'config.json'): ClipConfig {
   const config = parseClipModelConfig(json, file);

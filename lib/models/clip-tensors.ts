@@ -79,7 +79,8 @@ export function checkClipTensors(tensors: ReadonlyMap<string, CheckpointTensor>,
   }
 }
 
-function encoder(tower: string, { layers, hiddenSize: D, intermediateSize }: TowerConfig): [string, Shape][] {
+/** Layers of a tower. */
+export function encoder(tower: string, { layers, hiddenSize: D, intermediateSize }: TowerConfig): [string, Shape][] {
   return Array.from({ length: layers }, (_, i) => `${tower}.encoder.layers.${i}`).flatMap((layer) => [
     ...norm(`${layer}.layer_norm1`, D),
     ...['q_proj', 'k_proj', 'v_proj', 'out_proj'].flatMap((part) => linear(`${layer}.self_attn.${part}`, D, D)),
@@ -105,14 +106,14 @@ function mlp(name: string, D: number, inner: number): [string, Shape][] {
   return [...linear(`${name}.fc1`, inner, D), ...linear(`${name}.fc2`, D, inner)];
 }
 
-function linear(name: string, rows: number, columns: number): [string, Shape][] {
+export function linear(name: string, rows: number, columns: number): [string, Shape][] {
   return [
     [`${name}.weight`, [rows, columns]],
     [`${name}.bias`, [rows]],
   ];
 }
 
-function norm(name: string, D: number): [string, Shape][] {
+export function norm(name: string, D: number): [string, Shape][] {
   return [
     [`${name}.weight`, [D]],
     [`${name}.bias`, [D]],

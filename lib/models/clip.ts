@@ -139,7 +139,7 @@ export class CLIP {
     this.#images = new ImageRunner({
       device: this.device,
       imageSize: visionEncoder.imageSize,
-      pooledRow: (image) => visionEncoder.pooledRow(image),
+      rowsOf: (image) => [visionEncoder.pooledRow(image)],
       imageProcessor: this.imageProcessor,
       programs: this.#programs,
     });

@@ -21,8 +21,8 @@ const kInteractiveImages = 4;
 export interface ImageFunction<R extends ProgramResult> {
   /** Tells programs with other functions apart. */
   readonly key: string;
-  /** @param pixels [n, 3, R, R] @param pooledRows [n] int32 */
-  build(pixels: Tensor<'float32'>, pooledRows: Tensor<'int32'>): R;
+  /** @param pixels [n, 3, R, R] @param rows int32, those of each picture */
+  build(pixels: Tensor<'float32'>, rows: Tensor<'int32'>): R;
 }
 
 interface PixelBatch {
@@ -40,8 +40,8 @@ export class ImageRunner {
       readonly device: string;
       /** Height and width in pixels that the model takes. */
       readonly imageSize: number;
-      /** The row that the function is told for picture i. */
-      readonly pooledRow: (image: number) => number;
+      /** The rows that the function is told for picture i: the same number for each. */
+      readonly rowsOf: (image: number) => readonly number[];
       /** Without it only pre-processed pixels are taken. */
       readonly imageProcessor: ImageProcessor | undefined;
       readonly programs: ProgramCache;
@@ -88,11 +88,11 @@ export class ImageRunner {
   #runPixels<R extends ProgramResult>(batch: PixelBatch, fn: ImageFunction<R>, signal: AbortSignal | undefined): R {
     const n = bucket(batch.count, 1, 2);
     const size = this.options.imageSize;
-    const inputs: InputSpec[] = [{ shape: [dim('n', n), 3, size, size] }, { shape: [dim('n', n)], dtype: 'int32' }];
+    const inputs: InputSpec[] = [{ shape: [dim('n', n), 3, size, size] }, { shape: [this.#rowsDim(n)], dtype: 'int32' }];
     const program = this.#program(`pixels ${fn.key} ${n}`, inputs, (pixels, pooled) =>
       fn.build(pixels as Tensor<'float32'>, pooled as Tensor<'int32'>),
     );
-    return program.launch([batch.pixels, this.#pooledRows(batch.count)], {
+    return program.launch([batch.pixels, this.#rows(batch.count)], {
       bulk: batch.count > kInteractiveImages,
       signal,
     }) as R;
@@ -119,7 +119,7 @@ export class ImageRunner {
       { shape: [dims.bytes], dtype: 'uint8' },
       { shape: [dims.n, kDescriptor.length], dtype: 'int32' },
       { shape: [dims.taps], dtype: 'int32' },
-      { shape: [dims.n], dtype: 'int32' },
+      { shape: [this.#rowsDim(dims.n.max)], dtype: 'int32' },
     ];
     const key = `pictures ${fn.key} ${Object.values(dims)
       .map(({ max }) => max)
@@ -134,7 +134,7 @@ export class ImageRunner {
       return fn.build(normalised, pooled as Tensor<'int32'>);
     });
     const borrowed = new Borrowed(sources, () => releaseDecoded(bytes));
-    const result = program.launch([borrowed, images, taps, this.#pooledRows(count)], {
+    const result = program.launch([borrowed, images, taps, this.#rows(count)], {
       sizes: { scratch: scratchBytes },
       bulk: count > kInteractiveImages,
       signal,
@@ -143,8 +143,12 @@ export class ImageRunner {
     return result;
   }
 
-  #pooledRows(count: number): Int32Array {
-    return Int32Array.from({ length: count }, (_, i) => this.options.pooledRow(i));
+  #rows(count: number): Int32Array {
+    return Int32Array.from(Array.from({ length: count }, (_, i) => this.options.rowsOf(i)).flat());
+  }
+
+  #rowsDim(most: number) {
+    return dim('n', most, this.options.rowsOf(0).length);
   }
 
   #program(key: string, inputs: readonly InputSpec[], build: (...inputs: Tensor[]) => ProgramResult) {

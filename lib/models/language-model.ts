@@ -1,5 +1,5 @@
 import { type DeviceName, device as openDevice } from '../device';
-import type { Float } from '../dtype';
+import { byteSize, type Float } from '../dtype';
 import { WarpsightError } from '../errors';
 import { cacheRows, kPageRows, PageAllocator, type SequencePages } from '../generate/kv-cache';
 import { type DecoderLayer, decoderLayer, type RmsNorm } from '../nn/decoder-layer';
@@ -13,8 +13,8 @@ import type { LlamaConfig } from './llama-config';
 
 /** What a Llama is made of. */
 export interface LanguageParts {
-  /** [V, D] */
-  readonly tokens: Weight<'table'>;
+  /** [V, D]; where the head is tied, its matrix */
+  readonly tokens: Weight<'table' | 'matrix'>;
   readonly layers: readonly DecoderLayer[];
   readonly norm: RmsNorm;
   /** [V, D] */
@@ -74,7 +74,7 @@ export class LanguageModel {
   /** Bytes that the cache takes on the device once something is generated. */
   get cacheBytes(): number {
     const { layers, kvHeads, headWidth } = this.config;
-    const size = this.parts.dtype === 'float32' ? 4 : 2;
+    const size = byteSize(this.parts.dtype);
     return layers * this.pages.pages * kPageRows * 2 * kvHeads * headWidth * size;
   }
 

@@ -97,11 +97,12 @@ export function checkTensors(
 export function llamaParts(config: LlamaConfig, load: WeightLoader): LanguageParts {
   const { hiddenSize: D, vocabularySize: V, eps } = config;
   const embedding = 'language_model.embed_tokens.weight';
+  const head = load.matrix([config.tied ? embedding : 'lm_head.weight'], [V, D]);
   return {
-    tokens: load.table(embedding, [V, D]),
+    tokens: config.tied ? head : load.table(embedding, [V, D]),
     layers: Array.from({ length: config.layers }, (_, i) => decoderLayer(load, `language_model.layers.${i}`, config)),
     norm: { weight: load.vector(['language_model.norm.weight'], D), eps },
-    head: { weight: load.matrix([config.tied ? embedding : 'lm_head.weight'], [V, D]) },
+    head: { weight: head },
     frequencies: Weight.vector(ropeFrequencies(config), { device: load.device }),
     dtype: load.compute,
   };

@@ -3,11 +3,13 @@ import { folderPath } from '../checkpoint/folder-path';
 import { resolveCheckpoint } from '../checkpoint/hub';
 import { WeightLoader } from '../checkpoint/weight-loader';
 import { device as openDevice } from '../device';
-import type { Float } from '../dtype';
+import { byteSize, type Float } from '../dtype';
 import { abortError, WarpsightError } from '../errors';
+import { type ChatMessage, ChatTemplate, checkMessages } from '../generate/chat-template';
 import { endIdsOf } from '../generate/decoding';
 import { Generation } from '../generate/generation';
 import { type GenerateOptions, generateSettings } from '../generate/options';
+import { promptIds, promptText } from '../generate/prompt';
 import { native } from '../native';
 import type { Tokenizer } from '../preprocess/tokenizer';
 import type { Tensor } from '../tensor';
@@ -18,14 +20,18 @@ import { type LlamaConfig, parseLlamaConfig } from './llama-config';
 import { checkTensors, llamaNaming, llamaParts, llamaTensors } from './llama-tensors';
 import { checkTokenizer, chooseDtype, tokenizerOf } from './loading';
 
+const kDefaultCacheTokens = 4096;
+
 export interface GenerativeLoadOptions extends LoadOptions {
-  /** Tokens of all generations together whose keys and values are kept. The context length by default. */
+  /** Tokens of all generations together whose keys and values are kept. By default the context length, 4096 at most. */
   readonly cacheTokens?: number;
 }
 
 export interface LlamaGenerateOptions extends GenerateOptions {
   /** Used as it stands, behind the tokenizer's start mark. */
   readonly prompt?: string;
+  /** Goes through the checkpoint's chat template, in place of `prompt`. */
+  readonly messages?: readonly ChatMessage[];
   /** Already tokenised, in place of `prompt`. */
   readonly inputIds?: readonly number[] | Int32Array;
 }
@@ -42,6 +48,7 @@ export class Llama {
   readonly tokenizer: Tokenizer | undefined;
   readonly #model: LanguageModel;
   readonly #weights: readonly Weight[];
+  readonly #chatTemplate: ChatTemplate | undefined;
   readonly #endIds: ReadonlySet<number>;
   #disposed = false;
 
@@ -49,10 +56,12 @@ export class Llama {
     model: LanguageModel,
     weights: readonly Weight[],
     tokenizer: Tokenizer | undefined,
+    chatTemplate: ChatTemplate | undefined,
     endIds: ReadonlySet<number>,
   ) {
     this.#model = model;
     this.#weights = weights;
+    this.#chatTemplate = chatTemplate;
     this.#endIds = endIds;
     this.device = model.device;
     this.dtype = model.parts.dtype;
@@ -75,15 +84,15 @@ export class Llama {
     try {
       const config = parseLlamaConfig(checkpoint.config);
       checkTensors(checkpoint.tensors, llamaTensors(config), config.layers);
-      const tokenizer = await tokenizerOf(folder, signal);
+      const [tokenizer, chatTemplate] = await Promise.all([tokenizerOf(folder, signal), ChatTemplate.fromPretrained(folder)]);
       checkTokenizer(tokenizer, config.vocabularySize, folder);
       const endIds = await endIdsOf(folder, config.eosTokenIds, tokenizer);
       const stored = checkpoint.tensors.get('language_model.embed_tokens.weight')?.stored.dtype;
       const loader = new WeightLoader(checkpoint, device, chooseDtype(asked, device, stored));
       const parts = llamaParts(config, loader);
-      await loader.load({ signal, onProgress });
+      await loader.load({ signal, onProgress, besides: cacheBytes(config, loader.compute, options.cacheTokens) });
       const model = new LanguageModel(config, parts, device, cacheTokens(options.cacheTokens, config));
-      return new Llama(model, [...loader.weights, parts.frequencies], tokenizer, endIds);
+      return new Llama(model, [...loader.weights, parts.frequencies], tokenizer, chatTemplate, endIds);
     } finally {
       native.dispose(checkpoint.handle);
     }
@@ -111,26 +120,22 @@ export class Llama {
   generate(options: LlamaGenerateOptions): Generation {
     this.#alive();
     const settings = generateSettings(options);
-    const { prompt, inputIds } = options;
-    if ((prompt === undefined) === (inputIds === undefined)) {
-      throw new WarpsightError('ERR_ARGUMENT', 'generate: give prompt or inputIds');
+    const { prompt, messages, inputIds } = options;
+    if ([prompt, messages, inputIds].filter((given) => given !== undefined).length !== 1) {
+      throw new WarpsightError('ERR_ARGUMENT', 'generate: give prompt, messages or inputIds');
     }
-    const given = inputIds && checkTokenIds(inputIds, this.config.vocabularySize);
+    if (messages) checkMessages(messages);
+    const { tokenizer, config } = this;
+    const { vocabularySize } = config;
+    const given = inputIds && checkTokenIds(inputIds, vocabularySize);
+    const reader = { tokenizer, chatTemplate: this.#chatTemplate, vocabularySize };
     const { signal } = settings;
-    const read = async (): Promise<Int32Array> => {
-      if (given) return given;
-      if (!this.tokenizer) throw new WarpsightError('ERR_TOKENIZER', 'this model has no tokenizer files: pass inputIds');
-      const batch = await this.tokenizer.encodeBatch([prompt!], {
-        maxLength: Number.POSITIVE_INFINITY,
-        ...(signal && { signal }),
-      });
-      return checkTokenIds(batch.ids[0]!, this.config.vocabularySize, 'the prompt');
-    };
+    const read = async (): Promise<Int32Array> =>
+      given ?? promptIds(prompt ?? (await promptText(messages!, reader, { parts: false, signal })), reader, signal);
     return new Generation(
       async () => ({ ids: await read() }),
       () => {
         this.#alive();
-        const { tokenizer } = this;
         const decode = (ids: readonly number[]) => tokenizer?.decode(ids) ?? '';
         return { model: this.#model, decode, endIds: this.#endIds };
       },
@@ -167,9 +172,15 @@ export function checkLength(length: number, { contextLength }: LlamaConfig): voi
   throw new WarpsightError('ERR_ARGUMENT', `${length} tokens are more than the model's context of ${contextLength}`);
 }
 
+/** Bytes of the cache of keys and values. */
+export function cacheBytes(config: LlamaConfig, dtype: Float, asked: number | undefined): number {
+  const { layers, kvHeads, headWidth } = config;
+  return layers * cacheTokens(asked, config) * 2 * kvHeads * headWidth * byteSize(dtype);
+}
+
 /** @throws {WarpsightError} ERR_ARGUMENT */
 export function cacheTokens(asked: number | undefined, { contextLength }: LlamaConfig): number {
-  if (asked === undefined) return contextLength;
+  if (asked === undefined) return Math.min(contextLength, kDefaultCacheTokens);
   if (Number.isSafeInteger(asked) && asked >= 1) return asked;
   throw new WarpsightError('ERR_ARGUMENT', `cacheTokens must be a whole number of at least 1: it is ${String(asked)}`);
 }

@@ -10,7 +10,7 @@ import {
   type PooledLayer,
   pooledLayer,
 } from '../nn/encoder-layer';
-import { attentionRows, embed, linear, patchEmbed } from '../ops';
+import { attentionRows, concat, embed, gatherRows, linear, patchEmbed } from '../ops';
 import type { Tensor } from '../tensor';
 import type { Weight } from '../weight';
 import { toFloat32 } from './encode-program';
@@ -79,6 +79,64 @@ export class VisionTransformer implements VisionEncoder {
     for (const layer of layers) x = encoderLayer(x, layer, { maxQueries: T, maxKeys: T });
     x = pooledLayer(x, lastLayer, pooledRows, { maxQueries: 1, maxKeys: T }); // [n, D]
     return norm(toFloat32(x), postNorm);
+  }
+}
+
+/** Where in CLIP's vision tower features are taken. */
+export interface FeatureSelection {
+  /** States joined side by side: 0 is what goes into the first layer, k what layer k gives. */
+  readonly states: readonly number[];
+  /** The class token's rows are kept. */
+  readonly classToken: boolean;
+}
+
+/**
+ * CLIP's vision tower up to the states that are read: features of patches, not of the picture.
+ *
+ * @see Liu et al. 2023, section 4.1
+ */
+export class VisionFeatures {
+  /** Width of a row: the states' together. */
+  readonly width: number;
+  /** Rows of a picture. */
+  readonly rowsPerImage: number;
+  readonly #tokens: number;
+
+  /** @param parts layers: as many as the last state needs */
+  constructor(
+    readonly imageSize: number,
+    readonly selection: FeatureSelection,
+    readonly parts: {
+      readonly embedding: PatchEmbedding;
+      readonly preNorm: LayerNorm;
+      readonly layers: readonly EncoderLayer[];
+      readonly dtype: Float;
+    },
+  ) {
+    const patches = Math.floor(imageSize / parts.embedding.patch) ** 2;
+    this.#tokens = patches + 1;
+    this.rowsPerImage = patches + (selection.classToken ? 1 : 0);
+    this.width = parts.preNorm.weight.shape[0]! * selection.states.length;
+  }
+
+  /** The rows of a picture that are read. */
+  rowsOf(image: number): number[] {
+    const first = image * this.#tokens + (this.selection.classToken ? 0 : 1);
+    return Array.from({ length: this.rowsPerImage }, (_, i) => first + i);
+  }
+
+  /**
+   * @param pixels [n, 3, imageSize, imageSize]
+   * @param rows [n·rowsPerImage] int32, of rowsOf(0) … rowsOf(n − 1)
+   * @returns [n·rowsPerImage, width]
+   */
+  forward(pixels: Tensor<'float32'>, rows: Tensor<'int32'>): Tensor<Float> {
+    const { embedding, preNorm, layers, dtype } = this.parts;
+    const T = this.#tokens;
+    const states = [norm(patchEmbed(pixels, embedding.weight, { ...embedding, dtype }), preNorm)]; // [n·T, D] each
+    for (const layer of layers) states.push(encoderLayer(states.at(-1)!, layer, { maxQueries: T, maxKeys: T }));
+    const chosen = this.selection.states.map((index) => gatherRows(states[index]!, rows));
+    return chosen.length === 1 ? chosen[0]! : concat(chosen);
   }
 }
 

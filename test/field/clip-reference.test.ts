@@ -3,8 +3,9 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { fixtures, needsFixtures, readFixture, readSafetensors } from '../support/fixtures';
+import { erf } from '../support/float64';
 import { expectClose } from '../support/numbers';
-import { ClipReference, erf } from './clip-reference';
+import { ClipReference } from './clip-reference';
 import type { Json, Tensors } from './model-folder';
 
 describe('the float64 reference', () => {

@@ -1,32 +1,7 @@
 // CLIP and SigLIP in float64, as plainly as the papers put them: one row after the other, no fusion, padding computed where it is there.
 import { parseClipModelConfig, type TowerConfig } from '../../lib/models/clip-config';
+import { attend, dot, kActivations, type Row, type Rows, rowOf, sum, unit } from '../support/float64';
 import type { Json, Stored, Tensors } from './model-folder';
-
-type Row = Float64Array;
-type Rows = Row[];
-
-const kActivations: Readonly<Record<TowerConfig['activation'], (x: number) => number>> = {
-  none: (x) => x,
-  quickGelu: (x) => x / (1 + Math.exp(-1.702 * x)),
-  gelu: (x) => 0.5 * x * (1 + erf(x / Math.SQRT2)),
-  geluTanh: (x) => 0.5 * x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3))),
-  silu: (x) => x / (1 + Math.exp(-x)),
-  relu: (x) => Math.max(0, x),
-  tanh: Math.tanh,
-  sigmoid: (x) => 1 / (1 + Math.exp(-x)),
-};
-
-/** By its series; the few terms that float64 needs for |x| < 6. */
-export function erf(x: number): number {
-  if (Math.abs(x) > 6) return Math.sign(x);
-  let term = x;
-  let sum = x;
-  for (let n = 1; Math.abs(term) > 1e-17 * Math.abs(sum); n++) {
-    term *= (-x * x) / n;
-    sum += term / (2 * n + 1);
-  }
-  return (2 / Math.sqrt(Math.PI)) * sum;
-}
 
 export class ClipReference {
   readonly #config: ReturnType<typeof parseClipModelConfig>;
@@ -65,6 +40,18 @@ export class ClipReference {
 
   #image(pixels: readonly number[]): Row {
     const { vision, kind } = this.#config;
+    const x = this.#layers(this.#patches(pixels), 'vision_model', vision, false);
+    const last = (row: Row): Row => this.#norm(row, 'vision_model.post_layernorm', vision.eps);
+    return kind === 'clip' ? this.#linear(last(x[0]!), 'visual_projection') : this.#pool(x.map(last));
+  }
+
+  /** What goes into the vision tower's first layer, and what each layer makes of it: [layers + 1][tokens][D]. */
+  visionStates(pixels: readonly number[]): Rows[] {
+    return this.#states(this.#patches(pixels), 'vision_model', this.#config.vision, false);
+  }
+
+  #patches(pixels: readonly number[]): Rows {
+    const { vision, kind } = this.#config;
     const { imageSize: R, patchSize: p, hiddenSize: D, eps } = vision;
     const side = Math.floor(R / p);
     const kernel = this.#of('vision_model.embeddings.patch_embedding.weight');
@@ -86,11 +73,8 @@ export class ClipReference {
     const tokens =
       kind === 'clip' ? [Float64Array.from(this.#of('vision_model.embeddings.class_embedding').values), ...patches] : patches;
     const positions = this.#of('vision_model.embeddings.position_embedding.weight');
-    let x = tokens.map((row, t) => sum(row, rowOf(positions, t)));
-    if (kind === 'clip') x = x.map((row) => this.#norm(row, 'vision_model.pre_layrnorm', eps));
-    x = this.#layers(x, 'vision_model', vision, false);
-    if (kind === 'clip') return this.#linear(this.#norm(x[0]!, 'vision_model.post_layernorm', eps), 'visual_projection');
-    return this.#pool(x.map((row) => this.#norm(row, 'vision_model.post_layernorm', eps)));
+    const x = tokens.map((row, t) => sum(row, rowOf(positions, t)));
+    return kind === 'clip' ? x.map((row) => this.#norm(row, 'vision_model.pre_layrnorm', eps)) : x;
   }
 
   /** SigLIP's attention pooling, with torch's packed in_proj_weight. */
@@ -105,23 +89,29 @@ export class ClipReference {
       [query],
       x.map((row) => part(row, 1)),
       x.map((row) => part(row, 2)),
-      heads,
-      false,
+      { heads },
     );
     const y = this.#linear(attended[0]!, `${head}.attention.out_proj`);
     return sum(y, this.#mlp(this.#norm(y, `${head}.layernorm`, eps), `${head}.mlp`, activation));
   }
 
-  #layers(x: Rows, tower: string, { layers, heads, eps, activation }: TowerConfig, causal: boolean): Rows {
+  #layers(x: Rows, tower: string, config: TowerConfig, causal: boolean): Rows {
+    return this.#states(x, tower, config, causal).at(-1)!;
+  }
+
+  /** x, and what each layer makes of it. */
+  #states(x: Rows, tower: string, { layers, heads, eps, activation }: TowerConfig, causal: boolean): Rows[] {
+    const states = [x];
     for (let i = 0; i < layers; i++) {
       const layer = `${tower}.encoder.layers.${i}`;
       const normed = x.map((row) => this.#norm(row, `${layer}.layer_norm1`, eps));
       const [q, k, v] = ['q', 'k', 'v'].map((name) => normed.map((row) => this.#linear(row, `${layer}.self_attn.${name}_proj`)));
-      const attended = attend(q!, k!, v!, heads, causal);
+      const attended = attend(q!, k!, v!, { heads, causal });
       x = x.map((row, t) => sum(row, this.#linear(attended[t]!, `${layer}.self_attn.out_proj`)));
       x = x.map((row) => sum(row, this.#mlp(this.#norm(row, `${layer}.layer_norm2`, eps), `${layer}.mlp`, activation)));
+      states.push(x);
     }
-    return x;
+    return states;
   }
 
   #mlp(x: Row, name: string, activation: TowerConfig['activation']): Row {
@@ -148,54 +138,7 @@ export class ClipReference {
   }
 }
 
-function rowOf({ shape, values }: Stored, row: number): Float32Array {
-  const width = values.length / shape[0]!;
-  return values.subarray(row * width, (row + 1) * width);
-}
-
-function dot(a: ArrayLike<number>, b: ArrayLike<number>): number {
-  let total = 0;
-  for (let i = 0; i < a.length; i++) total += a[i]! * b[i]!;
-  return total;
-}
-
-function sum(a: ArrayLike<number>, b: ArrayLike<number>): Row {
-  return Float64Array.from({ length: a.length }, (_, i) => a[i]! + b[i]!);
-}
-
-function attend(q: Rows, k: Rows, v: Rows, heads: number, causal: boolean): Rows {
-  const D = q[0]!.length;
-  const width = D / heads;
-  return q.map((query, t) => {
-    const out = new Float64Array(D);
-    const seen = causal ? t + 1 : k.length;
-    for (let h = 0; h < heads; h++) {
-      const [from, to] = [h * width, (h + 1) * width];
-      const scores = k.slice(0, seen).map((key) => dot(key.subarray(from, to), query.subarray(from, to)) / Math.sqrt(width));
-      const most = Math.max(...scores);
-      const exps = scores.map((score) => Math.exp(score - most));
-      const total = exps.reduce((a, b) => a + b, 0);
-      exps.forEach((e, j) => {
-        for (let d = from; d < to; d++) out[d]! += (e / total) * v[j]![d]!;
-      });
-    }
-    return out;
-  });
-}
-
-export function unit(row: ArrayLike<number>): Row {
-  const length = Math.sqrt(dot(row, row));
-  return Float64Array.from(row, (value) => value / length);
-}
-
 /** exp(scale)·cos + bias, [images][texts] */
 export function logits(images: Rows, texts: Rows, scale: number, bias = 0): number[][] {
   return images.map((image) => texts.map((text) => Math.exp(scale) * dot(unit(image), unit(text)) + bias));
-}
-
-export function softmax(row: readonly number[]): number[] {
-  const most = Math.max(...row);
-  const exps = row.map((value) => Math.exp(value - most));
-  const total = exps.reduce((a, b) => a + b, 0);
-  return exps.map((value) => value / total);
 }

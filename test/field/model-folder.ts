@@ -45,13 +45,20 @@ export function tinySiglip(fields: { readonly text?: Json; readonly vision?: Jso
 
 /** Every tensor that the config asks for; `dtype` is what the numbers are rounded to. */
 export function randomTensors(config: Json, options: { readonly seed?: number; readonly dtype?: StoredDType } = {}): Tensors {
-  const { seed = 1, dtype = 'F32' } = options;
+  return randomOf(clipTensors(parseClipModelConfig(config)), options);
+}
+
+/** Seeded numbers for tensors by name and shape, of a size that keeps activations near one. */
+export function randomOf(
+  wanted: Iterable<readonly [name: string, shape: Shape]>,
+  { seed = 1, dtype = 'F32' }: { readonly seed?: number; readonly dtype?: StoredDType } = {},
+): Tensors {
   const tensors: Tensors = new Map();
   let n = 0;
-  for (const [name, shape] of clipTensors(parseClipModelConfig(config))) {
+  for (const [name, shape] of wanted) {
     const count = elements(shape);
     const width = shape.length > 1 ? count / shape[0]! : 1;
-    const random = normal(count, seed * 1000 + n++, /embedding|probe/.test(name) ? 0.5 : 1 / Math.sqrt(width));
+    const random = normal(count, seed * 1000 + n++, /embed|probe/.test(name) ? 0.5 : 1 / Math.sqrt(width));
     if (/norm\w*\.weight$/.test(name)) for (let i = 0; i < count; i++) random[i] = 1 + 0.2 * random[i]!;
     else if (/bias$/.test(name)) for (let i = 0; i < count; i++) random[i] = 0.2 * random[i]!;
     if (name === 'logit_scale') random[0] = 2.6592;

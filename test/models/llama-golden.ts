@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { expect } from 'chai';
 import { type DeviceName, type Float, Llama } from '../../lib';
 import { fixtures, needsFixtures, readFixture, readMeta } from '../support/fixtures';
-import { expectClose, minCosine } from '../support/numbers';
+import { expectClose, minCosine, standardDeviation } from '../support/numbers';
 
 interface Meta {
   readonly cases: Readonly<Record<string, { readonly prompt: string; readonly tokens: readonly number[] }>>;
@@ -55,10 +55,4 @@ export function describeLlamaGolden(folder: string, { device, dtype }: { device:
       }
     });
   });
-}
-
-function standardDeviation(values: ArrayLike<number>): number {
-  const list = Array.from(values);
-  const mean = list.reduce((a, b) => a + b, 0) / list.length;
-  return Math.sqrt(list.reduce((sum, value) => sum + (value - mean) ** 2, 0) / list.length);
 }

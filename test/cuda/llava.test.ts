@@ -1,0 +1,32 @@
+import { describeLlavaGolden } from '../models/llava-golden';
+import { kDevice, provesKernels } from './evidence';
+
+const kCases = [
+  ['llava-tiny', 'checkpoint', ['float32', 'float16', 'bfloat16']],
+  ['llava-tiny', 'checkpoint-new', ['float32']],
+  ['llava-tiny-gqa-f16', 'checkpoint', ['float16']],
+  ['llava-tiny-gqa-bf16', 'checkpoint', ['bfloat16']],
+] as const;
+
+for (const [folder, checkpoint, dtypes] of kCases) {
+  for (const dtype of dtypes) {
+    describe(`${folder}/${checkpoint} on CUDA in ${dtype}`, () => {
+      provesKernels(dtype, [
+        'patchEmbed',
+        'layerNorm',
+        'linear',
+        'attention',
+        'gatherRows',
+        'embed',
+        'splice',
+        'rmsNorm',
+        'rope',
+        'siluGate',
+        'appendRows',
+        'pagedAttention',
+        'sample',
+      ]);
+      describeLlavaGolden(folder, checkpoint, { device: kDevice, dtype });
+    });
+  }
+}
