@@ -2,7 +2,7 @@
 export { counters, Device, type DeviceName, device, devices, setThreads, threads } from './device';
 export type { ArrayOf, DType, Float } from './dtype';
 export { type ErrorCode, WarpsightError } from './errors';
-export type { ChatMessage, ChatPart } from './generate/chat-template';
+export { type ChatMessage, type ChatPart, ChatTemplate } from './generate/chat-template';
 export { Generation, type GenerationResult } from './generate/generation';
 export type { GenerateOptions } from './generate/options';
 export {
@@ -16,12 +16,20 @@ export {
   type TokenIds,
 } from './models/clip';
 export type { ImageInputs } from './models/image-runner';
+export type { LanguageParts } from './models/language-model';
 export { type GenerativeLoadOptions, Llama, type LlamaGenerateOptions } from './models/llama';
-export type { LlamaConfig } from './models/llama-config';
+export { type LlamaConfig, ropeFrequencies } from './models/llama-config';
 export { LLaVA, type LlavaComposition, type LlavaGenerateOptions, type LlavaInputs, type Projector } from './models/llava';
 export type { LlavaConfig } from './models/llava-config';
 export { SiglipTextTransformer, type TextEncoder, type TextInputs, TextTransformer } from './models/text-encoder';
-export { SiglipVisionTransformer, type VisionEncoder, VisionTransformer } from './models/vision-encoder';
+export {
+  type FeatureEncoder,
+  type FeatureSelection,
+  SiglipVisionTransformer,
+  type VisionEncoder,
+  VisionFeatures,
+  VisionTransformer,
+} from './models/vision-encoder';
 export type { Counters, DeviceInfo, DeviceMemory, StepInfo, TypedArray } from './native';
 export * as ops from './ops';
 export { ImageProcessor } from './preprocess/image-processor';

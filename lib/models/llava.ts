@@ -27,7 +27,7 @@ import { checkTensors, llamaNaming, llamaParts, llamaTensors } from './llama-ten
 import { type LlavaConfig, parseLlavaConfig } from './llava-config';
 import { llavaTensors, llavaVisionParts } from './llava-tensors';
 import { checkTokenizer, chooseDtype, imageProcessorOf, tokenizerOf } from './loading';
-import type { VisionFeatures } from './vision-encoder';
+import type { FeatureEncoder } from './vision-encoder';
 
 export interface LlavaGenerateOptions extends GenerateOptions {
   /** Used as it stands, with one `<image>` for each picture. */
@@ -46,8 +46,9 @@ export interface Projector {
 
 /** What a LLaVA is composed of. */
 export interface LlavaComposition {
-  readonly visionTower: VisionFeatures;
+  readonly visionTower: FeatureEncoder;
   readonly projector: Projector;
+  /** The config's sizes; its `tied`, biases and `dtype` say how a file is read and are of no matter here. */
   readonly llm: { readonly config: LlamaConfig; readonly parts: LanguageParts };
   /** Stands for a picture in a prompt. */
   readonly imageTokenId: number;
@@ -85,7 +86,7 @@ export class LLaVA {
   /** What the checkpoint's config.json says; undefined for a composition of one's own. */
   readonly config: LlavaConfig | undefined;
   readonly tokenizer: Tokenizer | undefined;
-  readonly #vision: VisionFeatures;
+  readonly #vision: FeatureEncoder;
   readonly #projector: Projector;
   readonly #language: LanguageModel;
   readonly #images: ImageRunner;

@@ -82,6 +82,26 @@ export class VisionTransformer implements VisionEncoder {
   }
 }
 
+/** Pictures to several rows of features each. A composition of LLaVA may bring its own. */
+export interface FeatureEncoder {
+  /** Height and width of the pictures in pixels. */
+  readonly imageSize: number;
+  /** D, the width of a row. */
+  readonly width: number;
+  /** Rows of a picture, and image marks in a prompt. */
+  readonly rowsPerImage: number;
+  /** The rows that `rows` names for picture i. */
+  rowsOf(image: number): readonly number[];
+  /**
+   * Operations only: it is traced once for each bucket of batch sizes.
+   *
+   * @param pixels [n, 3, imageSize, imageSize]
+   * @param rows [n·rowsPerImage] int32, of rowsOf(0) … rowsOf(n − 1)
+   * @returns [n·rowsPerImage, D]
+   */
+  forward(pixels: Tensor<'float32'>, rows: Tensor<'int32'>): Tensor<Float>;
+}
+
 /** Where in CLIP's vision tower features are taken. */
 export interface FeatureSelection {
   /** States joined side by side: 0 is what goes into the first layer, k what layer k gives. */
@@ -95,10 +115,9 @@ export interface FeatureSelection {
  *
  * @see Liu et al. 2023, section 4.1
  */
-export class VisionFeatures {
-  /** Width of a row: the states' together. */
+export class VisionFeatures implements FeatureEncoder {
+  /** The states' widths together. */
   readonly width: number;
-  /** Rows of a picture. */
   readonly rowsPerImage: number;
   readonly #tokens: number;
 
@@ -119,17 +138,11 @@ export class VisionFeatures {
     this.width = parts.preNorm.weight.shape[0]! * selection.states.length;
   }
 
-  /** The rows of a picture that are read. */
   rowsOf(image: number): number[] {
     const first = image * this.#tokens + (this.selection.classToken ? 0 : 1);
     return Array.from({ length: this.rowsPerImage }, (_, i) => first + i);
   }
 
-  /**
-   * @param pixels [n, 3, imageSize, imageSize]
-   * @param rows [n·rowsPerImage] int32, of rowsOf(0) … rowsOf(n − 1)
-   * @returns [n·rowsPerImage, width]
-   */
   forward(pixels: Tensor<'float32'>, rows: Tensor<'int32'>): Tensor<Float> {
     const { embedding, preNorm, layers, dtype } = this.parts;
     const T = this.#tokens;

@@ -3,7 +3,7 @@ import { truncateSync } from 'node:fs';
 import { totalmem } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
-import { LLaVA, Llama } from '../../lib';
+import { type FeatureEncoder, LLaVA, Llama, ops, ropeFrequencies, Weight } from '../../lib';
 import { encoder } from '../../lib/models/clip-tensors';
 import { parseLlamaConfig } from '../../lib/models/llama-config';
 import { llamaTensors } from '../../lib/models/llama-tensors';
@@ -151,6 +151,91 @@ describe('LLaVA of other shapes', () => {
       const folder = folders.model(tinyLlava({ top: { vision_feature_layer: layer } }), { tensors: kNoMatter });
       await expectError(() => LLaVA.fromPretrained(folder, { device: 'cpu' }), 'ERR_CONFIG', /vision_feature_layer/);
     }
+  });
+});
+
+describe('new LLaVA({ … })', () => {
+  const folders = new ModelFolders();
+  const config = tinyLlava({ top: { vision_feature_layer: 0, multimodal_projector_bias: false } });
+  const tensors = llavaWeights(config);
+  const { text } = parseLlavaConfig(config);
+  const joined = (names: readonly string[]): Float32Array => {
+    const arrays = names.map((name) => tensors.get(name)!.values);
+    return Float32Array.from(arrays.flatMap((values) => [...values]));
+  };
+  const matrix = (columns: number, ...names: string[]) => {
+    const values = joined(names.map((name) => `${name}.weight`));
+    return Weight.matrix(values, [values.length / columns, columns]);
+  };
+  const vector = (name: string) => Weight.vector(joined([name]));
+  const layers = Array.from({ length: text.layers }, (_, i) => {
+    const name = `language_model.layers.${i}`;
+    const attention = ['q_proj', 'k_proj', 'v_proj'].map((part) => `${name}.self_attn.${part}`);
+    return {
+      heads: text.heads,
+      kvHeads: text.kvHeads,
+      headWidth: text.headWidth,
+      norm1: { weight: vector(`${name}.input_layernorm.weight`), eps: text.eps },
+      qkv: { weight: matrix(text.hiddenSize, ...attention) },
+      out: { weight: matrix(text.heads * text.headWidth, `${name}.self_attn.o_proj`) },
+      norm2: { weight: vector(`${name}.post_attention_layernorm.weight`), eps: text.eps },
+      gateUp: { weight: matrix(text.hiddenSize, `${name}.mlp.gate_proj`, `${name}.mlp.up_proj`) },
+      down: { weight: matrix(text.intermediateSize, `${name}.mlp.down_proj`) },
+    };
+  });
+  const parts = {
+    tokens: Weight.table(joined(['language_model.embed_tokens.weight']), [text.vocabularySize, text.hiddenSize]),
+    layers,
+    norm: { weight: vector('language_model.norm.weight'), eps: text.eps },
+    head: { weight: matrix(text.hiddenSize, 'lm_head') },
+    frequencies: Weight.vector(ropeFrequencies(text)),
+    dtype: 'float32' as const,
+  };
+  const projector = {
+    linear1: { weight: matrix(16, 'multi_modal_projector.linear_1') },
+    activation: 'gelu' as const,
+    linear2: { weight: matrix(text.hiddenSize, 'multi_modal_projector.linear_2') },
+  };
+  // A tower of one's own: patches through a norm, which is the first state of CLIP's.
+  const patches = tensors.get('vision_model.embeddings.patch_embedding.weight')!;
+  const embedding = {
+    patch: 8,
+    weight: Weight.matrix(patches.values, [16, patches.values.length / 16]),
+    classToken: vector('vision_model.embeddings.class_embedding'),
+    positions: vector('vision_model.embeddings.position_embedding.weight'),
+  };
+  const preNorm = {
+    weight: vector('vision_model.pre_layrnorm.weight'),
+    bias: vector('vision_model.pre_layrnorm.bias'),
+    eps: 1e-5,
+  };
+  const visionTower: FeatureEncoder = {
+    imageSize: 16,
+    width: 16,
+    rowsPerImage: 4,
+    rowsOf: (image) => [1, 2, 3, 4].map((row) => 5 * image + row),
+    forward: (pixels, rows) =>
+      ops.gatherRows(ops.layerNorm(ops.patchEmbed(pixels, embedding.weight, embedding), preNorm.weight, preNorm), rows),
+  };
+
+  it('from modules made by hand equals what fromPretrained() makes of the same file', async () => {
+    const composed = new LLaVA({ visionTower, projector, llm: { config: text, parts }, imageTokenId: kMark });
+    const loaded = await LLaVA.fromPretrained(folders.model(config, { tensors: stored(tensors) }), { device: 'cpu' });
+    const inputIds = [3, ...Array<number>(4).fill(kMark), 8, ...Array<number>(4).fill(kMark)];
+    const [ours, theirs] = await Promise.all(
+      [composed, loaded].map(async (llava) => (await llava.forward({ inputIds, pixels: picturesOf(2) })).read()),
+    );
+    expect(ours).to.deep.equal(theirs);
+    for (const llava of [composed, loaded]) llava.dispose();
+  });
+
+  it('refuses modules that do not fit together', async () => {
+    const narrow: FeatureEncoder = { ...visionTower, width: 15 };
+    await expectError(
+      () => new LLaVA({ visionTower: narrow, projector, llm: { config: text, parts }, imageTokenId: kMark }),
+      'ERR_SHAPE',
+      'LLaVA: the vision tower gives 15 numbers and the language model takes 20; the projector goes from 16 to 20',
+    );
   });
 });
 
