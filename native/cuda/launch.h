@@ -60,6 +60,10 @@ void l2_normalize(const Launch& launch, const TensorView& x, const TensorView& y
 void gemm_simt(const Launch& launch, const Linear& op, const TensorView& x, const Matrix& weight, const float* bias,
                const TensorView& residual, const TensorView& y, Rows rows);
 
+// gemv.cu
+void gemv(const Launch& launch, const Linear& op, const TensorView& x, const Matrix& weight, const float* bias,
+          const TensorView& residual, const TensorView& y);
+
 // rope.cu, attention.cu
 void rope(const Launch& launch, const Rope& op, const TensorView& x, const TensorView& positions, const float* frequencies,
           const TensorView& y, Rows tokens);

@@ -161,10 +161,16 @@ private:
             refuse_shape("y is " + out(0).shape.text() + " for x " + x.shape.text());
         if (has(3) && spec_.inputs[3].shape.elements() != x.shape.rows() * N)
             refuse_shape("residual is " + spec_.inputs[3].shape.text());
-        kernel = typed("gemm_simt", dtype);
+        kernel = typed(one_row() ? "gemv" : "gemm_simt", dtype);
         flops = 2.0 * double(x.shape.rows()) * double(N) * double(x.shape.last());
     }
+    /// One row whatever the program is given: a batch that happens to be one must have the bits that it has in a larger one.
+    bool one_row() const {
+        const Operand& x = spec_.inputs[0];
+        return x.shape.rows() == 1 && x.leading.symbol < 0 && spec_.inputs[1].weight != nullptr;
+    }
     void start(const Linear& op, const Call& c) const {
+        if (one_row()) return gemv(c.launch, op, c.in(0), c.matrix(1), c.vector(2), c.in(3), c.out(0));
         gemm_simt(c.launch, op, c.in(0), c.matrix(1), c.vector(2), c.in(3), c.out(0), c.out_rows(0));
     }
 

@@ -8,6 +8,7 @@ export const kDevice = 'cuda:0';
 /** The kernel that each operation takes on a device that has the SIMT tier only, without its dtype. */
 const kKernels: Readonly<Record<string, string>> = {
   linear: 'gemm_simt',
+  gemv: 'gemv',
   patchEmbed: 'patch_embed_simt',
   embed: 'embed',
   layerNorm: 'layer_norm',
@@ -67,7 +68,8 @@ export function expectOurKernels(steps: readonly Planned[], dtype: Float): void 
     expect(device, op).to.equal(kDevice);
     // silu_gate_packed: gate and up in one row
     const name = op === 'siluGate' ? kernel.replace('_packed<', '<') : kernel;
-    expect(name, op).to.be.oneOf([kernelOf(op, dtype), kernelOf(op, 'float32')]);
+    const known = op === 'linear' ? [op, 'gemv'] : [op];
+    expect(name, op).to.be.oneOf(known.flatMap((each) => [kernelOf(each, dtype), kernelOf(each, 'float32')]));
   }
   if (dtype !== 'float32') {
     const towers = steps.filter(({ op }) => op === 'patchEmbed' || op === 'embed' || op === 'attention');
@@ -89,7 +91,7 @@ function difference(after: Counters, before: Counters): Counters {
 
 /**
  * In a describe block: each of its tests must have put kernels on the device, and only such as are expected; together they must have
- * planned all of `ops`.
+ * planned all of `ops`, which may name kernels as well.
  */
 export function provesKernels(dtype: Float, ops: readonly string[]): void {
   const seen = new Set<string>();
@@ -102,7 +104,7 @@ export function provesKernels(dtype: Float, ops: readonly string[]): void {
     if (this.currentTest?.state !== 'passed') return;
     const steps = takePlanned();
     expectOurKernels(steps, dtype);
-    for (const { op } of steps) seen.add(op);
+    for (const { op, kernel } of steps) seen.add(op).add(kernel);
     const ran = difference(counters(), earlier);
     expect(ran.steps + ran.graphLaunches, 'steps and recordings run').to.be.above(0);
     expect(ran.kernels, 'kernels launched or recorded').to.be.at.least(ran.steps);

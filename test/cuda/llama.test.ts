@@ -1,5 +1,9 @@
+import { join } from 'node:path';
+import { expect } from 'chai';
+import { Llama } from '../../lib';
 import { describeLlamaGolden, kLlamaFixtures } from '../models/llama-golden';
-import { kDevice, provesKernels } from './evidence';
+import { fixtures, needsFixtures } from '../support/fixtures';
+import { executed, kDevice, kernelOf, provesKernels } from './evidence';
 
 for (const folder of kLlamaFixtures) {
   for (const dtype of ['float32', 'float16', 'bfloat16'] as const) {
@@ -8,6 +12,7 @@ for (const folder of kLlamaFixtures) {
         'embed',
         'rmsNorm',
         'linear',
+        kernelOf('gemv', dtype),
         'rope',
         'attention',
         'siluGate',
@@ -19,3 +24,19 @@ for (const folder of kLlamaFixtures) {
     });
   }
 }
+
+describe('a decode step on CUDA', () => {
+  it('is one call and one graph launch, and allocates nothing once warm', async function () {
+    needsFixtures(this);
+    const llama = await Llama.fromPretrained(join(fixtures, 'llama-tiny-linear', 'checkpoint'), {
+      device: kDevice,
+      cacheTokens: 128,
+    });
+    const answer = () => llama.generate({ inputIds: [3, 7, 11], maxNewTokens: 8 }).result;
+    await Promise.all([answer(), answer()]);
+    await answer();
+    const counts = await executed(answer);
+    expect(counts).to.include({ calls: 8, graphLaunches: 8, steps: 0, kernels: 0, deviceAllocations: 0 });
+    llama.dispose();
+  });
+});

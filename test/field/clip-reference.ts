@@ -1,6 +1,6 @@
 // CLIP and SigLIP in float64, as plainly as the papers put them: one row after the other, no fusion, padding computed where it is there.
 import { parseClipModelConfig, type TowerConfig } from '../../lib/models/clip-config';
-import { attend, dot, kActivations, type Row, type Rows, rowOf, sum, unit } from '../support/float64';
+import { attend, dot, kActivations, linear, type Row, type Rows, rowOf, sum, unit } from '../support/float64';
 import type { Json, Stored, Tensors } from './model-folder';
 
 export class ClipReference {
@@ -126,9 +126,7 @@ export class ClipReference {
   }
 
   #linear(x: Row, name: string): Row {
-    const weight = this.#of(`${name}.weight`);
-    const bias = this.tensors.get(`${name}.bias`);
-    return Float64Array.from({ length: weight.shape[0]! }, (_, n) => dot(rowOf(weight, n), x) + (bias?.values[n] ?? 0));
+    return linear(x, this.#of(`${name}.weight`), this.tensors.get(`${name}.bias`));
   }
 
   #of(name: string): Stored {

@@ -4,7 +4,7 @@ import { type LlamaConfig, llamaFields } from '../../lib/models/llama-config';
 import { type LlavaConfig, parseLlavaConfig } from '../../lib/models/llava-config';
 import { ClipReference } from '../field/clip-reference';
 import type { Json, Stored, Tensors } from '../field/model-folder';
-import { attend, dot, kActivations, type Row, type Rows, rowOf, sum } from '../support/float64';
+import { attend, dot, kActivations, linear, type Row, type Rows, rowOf, sum } from '../support/float64';
 
 /** Rotary angles per position of each pair: what the config says, by the formulas of its source. */
 export function frequencies({ headWidth, ropeTheta, ropeScaling }: LlamaConfig): number[] {
@@ -84,9 +84,7 @@ export class LlamaReference {
   }
 
   #linear(x: Row, name: string): Row {
-    const weight = this.#of(`${name}.weight`);
-    const bias = this.tensors.get(`${name}.bias`);
-    return Float64Array.from({ length: weight.shape[0]! }, (_, n) => dot(rowOf(weight, n), x) + (bias?.values[n] ?? 0));
+    return linear(x, this.#of(`${name}.weight`), this.tensors.get(`${name}.bias`));
   }
 
   #of(name: string): Stored {
@@ -136,8 +134,7 @@ export class LlavaReference {
   }
 
   #linear(x: Row, name: string): Row {
-    const weight = this.tensors.get(`multi_modal_projector.${name}.weight`)!;
-    const bias = this.tensors.get(`multi_modal_projector.${name}.bias`);
-    return Float64Array.from({ length: weight.shape[0]! }, (_, n) => dot(rowOf(weight, n), x) + (bias?.values[n] ?? 0));
+    const layer = `multi_modal_projector.${name}`;
+    return linear(x, this.tensors.get(`${layer}.weight`)!, this.tensors.get(`${layer}.bias`));
   }
 }

@@ -51,6 +51,26 @@ export function describeLanguageOps(device: string, dtype: Float): void {
       expect(await numbersOf(cache)).to.deep.equal([12, 13, 14, 0, 0, 0, 4, 5, 6, 0, 0, 0]);
     });
 
+    it('linear of one row, a decode step, is x·Wᵀ + b + r', async () => {
+      for (const [N, K] of [
+        [1, 1],
+        [37, 5],
+        [16, 256],
+        [130, 1031],
+      ] as const) {
+        const [x, w, b, r] = [normal(K, 4), normal(N * K, 5, K ** -0.5), normal(N, 6), normal(N, 7)];
+        const weight = Weight.matrix(dtype === 'float32' ? w : bits[dtype](w), [N, K], { device, dtype, compute: dtype });
+        const bias = Weight.vector(b, { device });
+        const expected = Array.from({ length: N }, (_, n) => {
+          let sum = b[n]!;
+          for (let k = 0; k < K; k++) sum += x[k]! * w[n * K + k]!;
+          return 1 / (1 + Math.exp(-sum)) + r[n]!;
+        });
+        const y = ops.linear(tensor(x, [1, K]), weight, { bias, activation: 'sigmoid', residual: tensor(r, [1, N]) });
+        expectClose(await numbersOf(y), expected, tolerance, `[${N}, ${K}]`);
+      }
+    });
+
     it('embed reads a matrix as it reads a table: where a head is its embedding', async () => {
       const [V, D] = [37, 11];
       const values = normal(V * D, 3);

@@ -27,10 +27,13 @@ export function erf(x: number): number {
   return (2 / Math.sqrt(Math.PI)) * sum;
 }
 
-export function rowOf(
-  { shape, values }: { readonly shape: readonly number[]; readonly values: Float32Array },
-  row: number,
-): Float32Array {
+/** Numbers as a checkpoint holds them. */
+interface Numbers {
+  readonly shape: readonly number[];
+  readonly values: Float32Array;
+}
+
+export function rowOf({ shape, values }: Numbers, row: number): Float32Array {
   const width = values.length / shape[0]!;
   return values.subarray(row * width, (row + 1) * width);
 }
@@ -39,6 +42,11 @@ export function dot(a: ArrayLike<number>, b: ArrayLike<number>): number {
   let total = 0;
   for (let i = 0; i < a.length; i++) total += a[i]! * b[i]!;
   return total;
+}
+
+/** W·x + b; weight [N, K] */
+export function linear(x: Row, weight: Numbers, bias?: Numbers): Row {
+  return Float64Array.from({ length: weight.shape[0]! }, (_, n) => dot(rowOf(weight, n), x) + (bias?.values[n] ?? 0));
 }
 
 export function sum(a: ArrayLike<number>, b: ArrayLike<number>): Row {
