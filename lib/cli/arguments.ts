@@ -41,6 +41,15 @@ export class Arguments {
     throw new UsageError(`--${name} must be a whole number from 1 to ${most}: it is ${JSON.stringify(text)}`);
   }
 
+  /** Any finite number: what it may be is the library's business. */
+  number(name: string): number | undefined {
+    const text = this.text(name);
+    if (text === undefined) return undefined;
+    const value = Number(text);
+    if (text.trim() !== '' && Number.isFinite(value)) return value;
+    throw new UsageError(`--${name} must be a number: it is ${JSON.stringify(text)}`);
+  }
+
   choice<T extends string>(name: string, choices: readonly T[]): T | undefined {
     const text = this.text(name);
     if (text === undefined) return undefined;

@@ -20,8 +20,8 @@ export interface Command {
   readonly options: Readonly<Record<string, Option>>;
   /** Command lines (without "warpsight") and what they do. */
   readonly examples: readonly (readonly [string, string])[];
-  /** @returns whether everything succeeded; what it throws is reported as one sentence */
-  run(args: Arguments): Promise<boolean>;
+  /** @returns whether everything succeeded, or an exit code of its own; what it throws is reported as one sentence */
+  run(args: Arguments): Promise<boolean | number>;
 }
 
 /** What every command takes. */

@@ -1,15 +1,73 @@
+import { join } from 'node:path';
+import { resolveCheckpoint } from '../checkpoint/hub';
+import { JsonObject, readJson } from '../checkpoint/json';
+import type { ChatMessage, GenerateOptions, Generation } from '../index';
 import type { CLIP } from '../models/clip';
 import { type Arguments, UsageError } from './arguments';
-import { waitFor } from './terminal';
+import { Progress, waitFor } from './terminal';
 
 /** The model that --model, --device, --dtype and --threads ask for. */
 export async function loadModel(args: Arguments, folder = args.text('model')): Promise<CLIP> {
-  const device = deviceName(args);
+  const options = loadOptions(args);
+  const { CLIP } = await library(args);
+  return waitFor(`loading ${folder ?? 'the model that ships'}`, CLIP.fromPretrained(folder, options));
+}
+
+/** What a conversation is held with. */
+export interface ChatModel {
+  readonly seesPictures: boolean;
+  readonly hasChatTemplate: boolean;
+  generate(asked: GenerateOptions & Asked, images: readonly string[]): Generation;
+  dispose(): void;
+}
+
+type Asked = { readonly prompt: string } | { readonly messages: readonly ChatMessage[] };
+
+/** The LLaVA or the Llama that --model names. */
+export async function loadChatModel(args: Arguments): Promise<ChatModel> {
+  const name = args.text('model');
+  if (name === undefined) throw new UsageError('chat needs --model: the model that ships can not talk');
+  const options = loadOptions(args);
+  const { LLaVA, Llama } = await library(args);
+  const folder = await resolveCheckpoint(name);
+  const config = JsonObject.parse('config.json', (await readJson(join(folder, 'config.json'), 1 << 20, 'ERR_CONFIG')) ?? {});
+  const progress = new Progress();
+  const onProgress = ({ loaded, total }: { readonly loaded: number; readonly total: number }) =>
+    progress.update(`loading ${name} … ${Math.floor((100 * loaded) / total)} %`);
+  try {
+    const asked = { ...options, onProgress };
+    if (config.string('model_type') === 'llava' || config.get('vision_config') !== undefined) {
+      const llava = await LLaVA.fromPretrained(folder, asked);
+      return {
+        seesPictures: true,
+        hasChatTemplate: llava.chatTemplate !== undefined,
+        generate: (given, images) => llava.generate({ ...given, images }),
+        dispose: () => llava.dispose(),
+      };
+    }
+    const llama = await Llama.fromPretrained(folder, asked);
+    return {
+      seesPictures: false,
+      hasChatTemplate: llama.chatTemplate !== undefined,
+      generate: (given) => llama.generate(given),
+      dispose: () => llama.dispose(),
+    };
+  } finally {
+    progress.clear();
+  }
+}
+
+function loadOptions(args: Arguments) {
   const dtype = args.choice('dtype', ['auto', 'float32', 'float16', 'bfloat16']) ?? 'auto';
+  return { device: deviceName(args), dtype } as const;
+}
+
+/** Late: --help and usage errors need no addon. */
+async function library(args: Arguments): Promise<typeof import('../index')> {
   const threads = args.count('threads', 1024);
-  const { CLIP, setThreads } = await import('../index.js'); // late: --help and usage errors need no addon
-  if (threads !== undefined) setThreads(threads);
-  return waitFor(`loading ${folder ?? 'the model that ships'}`, CLIP.fromPretrained(folder, { device, dtype }));
+  const index = await import('../index.js');
+  if (threads !== undefined) index.setThreads(threads);
+  return index;
 }
 
 function deviceName(args: Arguments): 'auto' | 'cpu' | 'cuda' | `cuda:${number}` {

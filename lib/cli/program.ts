@@ -3,13 +3,14 @@ import { join } from 'node:path';
 import type { Options } from 'yargs';
 import { Arguments, hideDash, UsageError } from './arguments';
 import { type Command, commonOptions, type Option } from './command';
+import { chat } from './commands/chat';
 import { classify } from './commands/classify';
 import { embed } from './commands/embed';
 import { info } from './commands/info';
 import { nearest } from './nearest';
 import { printable, stdout } from './terminal';
 
-const commands: readonly Command[] = [classify, embed, info];
+const commands: readonly Command[] = [classify, embed, chat, info];
 
 /** @returns the exit code: 0, 1 it failed, 2 wrong usage */
 export async function main(words: readonly string[]): Promise<number> {
@@ -44,7 +45,8 @@ async function runProgram(words: readonly string[]): Promise<number> {
     throw new UsageError(`${command.name} doesn't take ${JSON.stringify(String(operands[0]))} here`);
   }
   const args = new Arguments(list === undefined ? fields : { ...fields, [list]: [fields[list] ?? [], operands].flat() });
-  return (await command.run(args)) ? 0 : 1;
+  const result = await command.run(args);
+  return typeof result === 'number' ? result : result ? 0 : 1;
 }
 
 interface Parsed {
@@ -62,7 +64,7 @@ async function parse(words: readonly string[]): Promise<Parsed> {
   let shown = '';
   const parser = yargs([])
     .scriptName('warpsight')
-    .usage('$0 <command> [options]\n\nCLIP, SigLIP and zero-shot image classification on this machine.')
+    .usage('$0 <command> [options]\n\nCLIP, SigLIP, zero-shot image classification and LLaVA on this machine.')
     .locale('en')
     .parserConfiguration({ 'camel-case-expansion': false, 'dot-notation': false, 'boolean-negation': false })
     .exitProcess(false)

@@ -46,9 +46,10 @@ export class Llama {
   readonly dtype: Float;
   readonly config: LlamaConfig;
   readonly tokenizer: Tokenizer | undefined;
+  /** What `messages` go through; undefined where the checkpoint has none. */
+  readonly chatTemplate: ChatTemplate | undefined;
   readonly #model: LanguageModel;
   readonly #weights: readonly Weight[];
-  readonly #chatTemplate: ChatTemplate | undefined;
   readonly #endIds: ReadonlySet<number>;
   #disposed = false;
 
@@ -61,7 +62,7 @@ export class Llama {
   ) {
     this.#model = model;
     this.#weights = weights;
-    this.#chatTemplate = chatTemplate;
+    this.chatTemplate = chatTemplate;
     this.#endIds = endIds;
     this.device = model.device;
     this.dtype = model.parts.dtype;
@@ -128,7 +129,7 @@ export class Llama {
     const { tokenizer, config } = this;
     const { vocabularySize } = config;
     const given = inputIds && checkTokenIds(inputIds, vocabularySize);
-    const reader = { tokenizer, chatTemplate: this.#chatTemplate, vocabularySize };
+    const reader = { tokenizer, chatTemplate: this.chatTemplate, vocabularySize };
     const { signal } = settings;
     const read = async (): Promise<Int32Array> =>
       given ?? promptIds(prompt ?? (await promptText(messages!, reader, { parts: false, signal })), reader, signal);

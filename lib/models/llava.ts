@@ -86,13 +86,14 @@ export class LLaVA {
   /** What the checkpoint's config.json says; undefined for a composition of one's own. */
   readonly config: LlavaConfig | undefined;
   readonly tokenizer: Tokenizer | undefined;
+  /** What `messages` go through; undefined where the checkpoint has none. */
+  readonly chatTemplate: ChatTemplate | undefined;
   readonly #vision: FeatureEncoder;
   readonly #projector: Projector;
   readonly #language: LanguageModel;
   readonly #images: ImageRunner;
   readonly #programs = programCache();
   readonly #imageTokenId: number;
-  readonly #chatTemplate: ChatTemplate | undefined;
   readonly #endIds: ReadonlySet<number>;
   #weights: readonly Weight[] = [];
   #disposed = false;
@@ -118,7 +119,7 @@ export class LLaVA {
     this.#vision = visionTower;
     this.#projector = projector;
     this.#imageTokenId = imageTokenId;
-    this.#chatTemplate = composition.chatTemplate;
+    this.chatTemplate = composition.chatTemplate;
     this.#endIds = composition.endIds ?? new Set(llm.config.eosTokenIds);
     this.#language = new LanguageModel(llm.config, llm.parts, device, cacheTokens(composition.cacheTokens, llm.config));
     this.#images = new ImageRunner({
@@ -289,7 +290,7 @@ export class LLaVA {
   get #reader(): PromptReader {
     return {
       tokenizer: this.tokenizer,
-      chatTemplate: this.#chatTemplate,
+      chatTemplate: this.chatTemplate,
       vocabularySize: this.#language.config.vocabularySize,
     };
   }

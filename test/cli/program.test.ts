@@ -7,34 +7,9 @@ import { CLIP, ZeroShotClassifier } from '../../lib';
 import { packageRoot } from '../../lib/native';
 import { fixtures, needsFixtures, readFixture, readMeta } from '../support/fixtures';
 import { expectClose, minCosine } from '../support/numbers';
+import { program, warpsight } from './program';
 
-const program = join(packageRoot, 'dist', 'lib', 'cli', 'main.js');
 const rocket = join(packageRoot, 'examples', 'rocket.jpg');
-
-interface Ran {
-  readonly code: number | null;
-  readonly out: string;
-  readonly err: string;
-}
-
-/** Runs the real program, without a terminal. `read`: after so many bytes of output its reader goes away. */
-function warpsight(args: readonly string[], { stdin = '', read = Number.POSITIVE_INFINITY } = {}): Promise<Ran> {
-  return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, [program, ...args], { stdio: 'pipe' });
-    let out = '';
-    let err = '';
-    child.stdout.setEncoding('utf8').on('data', (chunk: string) => {
-      out += chunk;
-      if (out.length >= read) child.stdout.destroy();
-    });
-    child.stderr.setEncoding('utf8').on('data', (chunk: string) => {
-      err += chunk;
-    });
-    child.on('error', reject);
-    child.on('close', (code) => resolve({ code, out, err }));
-    child.stdin.end(stdin);
-  });
-}
 
 /** A .npy file as the format's description reads. */
 function parseNpy(bytes: Buffer): { shape: number[]; values: Float32Array } {
@@ -75,7 +50,7 @@ describe('warpsight, the program', function () {
     expect(await warpsight(['--version'])).to.deep.equal({ code: 0, out: `${file.version}\n`, err: '' });
     const { code, out } = await warpsight(['--help']);
     expect(code).to.equal(0);
-    for (const name of ['classify', 'embed', 'info']) expect(out).to.contain(`warpsight ${name}`);
+    for (const name of ['classify', 'embed', 'chat', 'info']) expect(out).to.contain(`warpsight ${name}`);
     expect((await warpsight(['classify', '--help'])).out)
       .to.contain('--labels-file')
       .and.to.contain('Examples');
@@ -202,7 +177,7 @@ describe('warpsight, the program', function () {
   });
 
   const wrong: [string, string[], RegExp][] = [
-    ['no command', [], /a command is needed: classify, embed, info/],
+    ['no command', [], /a command is needed: classify, embed, chat, info/],
     ['an unknown command', ['clasify'], /unknown command clasify: did you mean classify\?/],
     ['an unknown option', ['classify', rocket, '--lables', 'a'], /unknown option --lables: did you mean --labels\?/],
     ['no labels', ['classify', rocket], /labels are needed/],
