@@ -109,7 +109,7 @@ class Speaker {
         await stdout('\n');
       }
       const result = await run.result;
-      this.conversation.keep(question, result.text);
+      if (result.text !== '') this.conversation.keep(question, result.text); // stopped before it began: as if never asked
       if (this.json) await stdout(`${JSON.stringify({ images: this.conversation.images, prompt: question, ...result })}\n`);
       return result;
     } finally {
