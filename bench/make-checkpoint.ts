@@ -60,7 +60,7 @@ export function makeCheckpoint(folder: string, size: CheckpointSize, { dtype = '
   }
 }
 
-function writeJson(path: string, value: unknown): void {
+export function writeJson(path: string, value: unknown): void {
   writeFileSync(path, `${JSON.stringify(value, null, 2)}\n`);
 }
 
@@ -82,7 +82,7 @@ function config({ vision, text, projection }: CheckpointSize) {
   };
 }
 
-function tower({ width, layers, heads }: TowerSize) {
+export function tower({ width, layers, heads }: TowerSize) {
   return {
     hidden_size: width,
     intermediate_size: 4 * width,
@@ -94,7 +94,7 @@ function tower({ width, layers, heads }: TowerSize) {
 }
 
 /** As openai/clip-vit-base-patch32 has it. */
-function preprocessor(image: number) {
+export function preprocessor(image: number) {
   return {
     do_resize: true,
     size: image,
@@ -109,32 +109,39 @@ function preprocessor(image: number) {
 
 // ── tensors ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-interface TensorSpec {
+export interface TensorSpec {
   readonly name: string;
   readonly shape: readonly number[];
   /** random: magnitudes of about 1 / √inputs, either sign */
   readonly fill: 'random' | 'ones' | 'zeros';
 }
 
-/** Every tensor by the names of transformers' `CLIPModel`. */
-export function tensorsOf({ vision, text, projection }: CheckpointSize): TensorSpec[] {
-  const random = (name: string, shape: readonly number[]): TensorSpec => ({ name, shape, fill: 'random' });
-  const norm = (name: string, D: number): TensorSpec[] => [
+export function random(name: string, shape: readonly number[]): TensorSpec {
+  return { name, shape, fill: 'random' };
+}
+
+function norm(name: string, D: number): TensorSpec[] {
+  return [
     { name: `${name}.weight`, shape: [D], fill: 'ones' },
     { name: `${name}.bias`, shape: [D], fill: 'zeros' },
   ];
-  const linear = (name: string, rows: number, columns: number): TensorSpec[] => [
-    random(`${name}.weight`, [rows, columns]),
-    { name: `${name}.bias`, shape: [rows], fill: 'zeros' },
-  ];
-  const layers = (prefix: string, { width: D, layers }: TowerSize): TensorSpec[] =>
-    Array.from({ length: layers }, (_, i) => `${prefix}.encoder.layers.${i}`).flatMap((layer) => [
-      ...norm(`${layer}.layer_norm1`, D),
-      ...['q_proj', 'k_proj', 'v_proj', 'out_proj'].flatMap((part) => linear(`${layer}.self_attn.${part}`, D, D)),
-      ...norm(`${layer}.layer_norm2`, D),
-      ...linear(`${layer}.mlp.fc1`, 4 * D, D),
-      ...linear(`${layer}.mlp.fc2`, D, 4 * D),
-    ]);
+}
+
+export function linear(name: string, rows: number, columns: number): TensorSpec[] {
+  return [random(`${name}.weight`, [rows, columns]), { name: `${name}.bias`, shape: [rows], fill: 'zeros' }];
+}
+
+function layers(prefix: string, { width: D, layers }: TowerSize): TensorSpec[] {
+  return Array.from({ length: layers }, (_, i) => `${prefix}.encoder.layers.${i}`).flatMap((layer) => [
+    ...norm(`${layer}.layer_norm1`, D),
+    ...['q_proj', 'k_proj', 'v_proj', 'out_proj'].flatMap((part) => linear(`${layer}.self_attn.${part}`, D, D)),
+    ...norm(`${layer}.layer_norm2`, D),
+    ...linear(`${layer}.mlp.fc1`, 4 * D, D),
+    ...linear(`${layer}.mlp.fc2`, D, 4 * D),
+  ]);
+}
+
+export function visionTensors(vision: CheckpointSize['vision']): TensorSpec[] {
   const { width: Dv, image, patch } = vision;
   return [
     random('vision_model.embeddings.class_embedding', [Dv]),
@@ -143,7 +150,14 @@ export function tensorsOf({ vision, text, projection }: CheckpointSize): TensorS
     ...norm('vision_model.pre_layrnorm', Dv),
     ...layers('vision_model', vision),
     ...norm('vision_model.post_layernorm', Dv),
-    random('visual_projection.weight', [projection, Dv]),
+  ];
+}
+
+/** Every tensor by the names of transformers' `CLIPModel`. */
+export function tensorsOf({ vision, text, projection }: CheckpointSize): TensorSpec[] {
+  return [
+    ...visionTensors(vision),
+    random('visual_projection.weight', [projection, vision.width]),
     random('text_model.embeddings.token_embedding.weight', [text.vocabulary, text.width]),
     random('text_model.embeddings.position_embedding.weight', [text.context, text.width]),
     ...layers('text_model', text),
@@ -169,7 +183,7 @@ const kEncodings: Readonly<Record<StoredType, Encoding>> = {
   BF16: { bytes: 2, encode: (negative, exponent, mantissa) => (negative << 15) | ((127 + exponent) << 7) | (mantissa >> 3) },
 };
 
-function writeWeights(path: string, tensors: readonly TensorSpec[], dtype: StoredType): void {
+export function writeWeights(path: string, tensors: readonly TensorSpec[], dtype: StoredType): void {
   const encoding = kEncodings[dtype];
   const header: Record<string, unknown> = {};
   let end = 0;

@@ -29,6 +29,11 @@ export async function promptIds(
   return checkTokenIds(twice ? ids.subarray(1) : ids, vocabularySize, 'the prompt');
 }
 
+/** Ids to text; one that no token has is no text: vocabularies are padded, and a model may take such a row for the likeliest. */
+export function decoderOf(tokenizer: Tokenizer | undefined): (ids: readonly number[]) => string {
+  return (ids) => tokenizer?.decode(ids.filter((id) => tokenizer.hasId(id))) ?? '';
+}
+
 /**
  * @param options.parts see ChatTemplate.render
  * @throws {WarpsightError} ERR_CONFIG where there is no chat template; as ChatTemplate.render

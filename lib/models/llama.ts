@@ -9,7 +9,7 @@ import { type ChatMessage, ChatTemplate, checkMessages } from '../generate/chat-
 import { endIdsOf } from '../generate/decoding';
 import { Generation } from '../generate/generation';
 import { type GenerateOptions, generateSettings } from '../generate/options';
-import { promptIds, promptText } from '../generate/prompt';
+import { decoderOf, promptIds, promptText } from '../generate/prompt';
 import { native } from '../native';
 import type { Tokenizer } from '../preprocess/tokenizer';
 import type { Tensor } from '../tensor';
@@ -137,8 +137,7 @@ export class Llama {
       async () => ({ ids: await read() }),
       () => {
         this.#alive();
-        const decode = (ids: readonly number[]) => tokenizer?.decode(ids) ?? '';
-        return { model: this.#model, decode, endIds: this.#endIds };
+        return { model: this.#model, decode: decoderOf(this.tokenizer), endIds: this.#endIds };
       },
       settings,
     );

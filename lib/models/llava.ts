@@ -9,7 +9,7 @@ import { type ChatMessage, ChatTemplate, checkMessages } from '../generate/chat-
 import { endIdsOf } from '../generate/decoding';
 import { Generation, type Prompt } from '../generate/generation';
 import { type GenerateOptions, generateSettings } from '../generate/options';
-import { type PromptReader, promptIds, promptText } from '../generate/prompt';
+import { decoderOf, type PromptReader, promptIds, promptText } from '../generate/prompt';
 import { native } from '../native';
 import type { Linear } from '../nn/encoder-layer';
 import { type Activation, cast, linear } from '../ops';
@@ -248,9 +248,7 @@ export class LLaVA {
       },
       () => {
         this.#alive();
-        const { tokenizer } = this;
-        const decode = (ids: readonly number[]) => tokenizer?.decode(ids) ?? '';
-        return { model: this.#language, decode, endIds: this.#endIds };
+        return { model: this.#language, decode: decoderOf(this.tokenizer), endIds: this.#endIds };
       },
       settings,
     );

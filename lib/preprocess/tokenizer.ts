@@ -82,6 +82,11 @@ export class Tokenizer {
     return this.#tables.tokenOfId.length - 1;
   }
 
+  /** Whether a token has this id: a model's vocabulary may be larger, and have holes. */
+  hasId(id: number): boolean {
+    return (this.#tables.tokenOfId[id] ?? -1) >= 0;
+  }
+
   /** The most ids that the model takes for one text; Infinity where no file says. */
   get modelMaxLength(): number {
     return this.#tables.modelMaxLength;

@@ -3,6 +3,7 @@ import { truncateSync } from 'node:fs';
 import { totalmem } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
+import { kLlavaSizes, makeLlava } from '../../bench/make-llava';
 import { type FeatureEncoder, LLaVA, Llama, ops, ropeFrequencies, Weight } from '../../lib';
 import { encoder } from '../../lib/models/clip-tensors';
 import { parseLlamaConfig } from '../../lib/models/llama-config';
@@ -144,6 +145,17 @@ describe('LLaVA of other shapes', () => {
     expect(await of(2)).to.deep.equal(plain);
     expect(await of(undefined)).to.deep.equal(plain);
     expect(await of(-1)).not.to.deep.equal(plain);
+  });
+
+  it('answers with ids that no token has, which are no text: vocabularies are padded', async () => {
+    const folder = folders.make({});
+    makeLlava(folder, kLlavaSizes.micro!); // 258 tokens in a vocabulary of 320
+    const llava = await LLaVA.fromPretrained(folder, { device: 'cpu' });
+    const run = llava.generate({ prompt: 'a <image> b', images: picturesOf(1, 32), maxNewTokens: 40, temperature: 3, seed: 1 });
+    const { tokens, text } = await run.result;
+    expect(Math.max(...tokens)).to.be.above(257);
+    expect(text).to.equal(llava.tokenizer!.decode(tokens.filter((id) => id < 258)));
+    llava.dispose();
   });
 
   it('refuses a layer that is not there', async () => {
