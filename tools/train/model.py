@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-VISION = {"image_size": 64, "patch_size": 8, "hidden_size": 192, "num_hidden_layers": 6, "num_attention_heads": 3}
+VISION = {"image_size": 64, "patch_size": 16, "hidden_size": 192, "num_hidden_layers": 6, "num_attention_heads": 3}
 TEXT = {"max_position_embeddings": 32, "hidden_size": 160, "num_hidden_layers": 4, "num_attention_heads": 5}
 PROJECTION = 192
 
@@ -15,6 +15,35 @@ def product(x: Tensor, layer: nn.Linear) -> Tensor:
     """x · Wᵀ + b in bfloat16, whatever x is; returns bfloat16."""
     bias = None if layer.bias is None else layer.bias.bfloat16()
     return F.linear(x.bfloat16(), layer.weight.bfloat16(), bias)
+
+
+class Attend(torch.autograd.Function):
+    """softmax(q·kᵀ·scale)·v for [B, T, 3, H, d] packed; everything that is multiplied lies side by side, which bfloat16 products want."""
+
+    @staticmethod
+    def forward(ctx, packed: Tensor, causal: bool) -> Tensor:
+        batch, length, _, heads, depth = packed.shape
+        q, k, v = packed.permute(2, 0, 3, 1, 4).contiguous().view(3, batch * heads, length, depth)
+        scores = torch.bmm(q, k.transpose(1, 2)).float().mul_(depth**-0.5)
+        if causal:
+            scores += torch.full((length, length), float("-inf")).triu(1)
+        weights = scores.softmax(-1).to(packed.dtype)
+        ctx.save_for_backward(q, k, v, weights)
+        ctx.shape = packed.shape
+        return torch.bmm(weights, v).view(batch, heads, length, depth).transpose(1, 2).reshape(batch, length, heads * depth)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        q, k, v, weights = ctx.saved_tensors
+        batch, length, _, heads, depth = ctx.shape
+        g = grad.view(batch, length, heads, depth).transpose(1, 2).contiguous().view(batch * heads, length, depth)
+        gv = torch.bmm(weights.transpose(1, 2).contiguous(), g)
+        gw = torch.bmm(g, v.transpose(1, 2)).float()
+        w = weights.float()
+        gs = (w * (gw - (gw * w).sum(-1, keepdim=True))).mul_(depth**-0.5).to(q.dtype)
+        gq, gk = torch.bmm(gs, k), torch.bmm(gs.transpose(1, 2).contiguous(), q)
+        out = torch.stack([gq, gk, gv]).view(3, batch, heads, length, depth).permute(1, 3, 0, 2, 4)
+        return out.contiguous(), None
 
 
 class Attention(nn.Module):
@@ -31,12 +60,7 @@ class Attention(nn.Module):
         weight = torch.cat([layer.weight for layer in layers]).bfloat16()
         bias = torch.cat([layer.bias for layer in layers]).bfloat16()
         packed = F.linear(x.bfloat16(), weight, bias).view(batch, length, 3, self.heads, width // self.heads)
-        q, k, v = packed.permute(2, 0, 3, 1, 4)  # [B, H, T, d] each
-        scores = (q * (width // self.heads) ** -0.5) @ k.transpose(-1, -2)
-        if causal:
-            scores = scores + torch.full((length, length), float("-inf"), dtype=scores.dtype).triu(1)
-        mixed = scores.softmax(-1) @ v
-        return product(mixed.transpose(1, 2).reshape(batch, length, width), self.out_proj)
+        return product(Attend.apply(packed, causal), self.out_proj)
 
 
 class Mlp(nn.Module):
@@ -89,15 +113,13 @@ class Vision(nn.Module):
         self.pre_layrnorm, self.post_layernorm = nn.LayerNorm(hidden_size), nn.LayerNorm(hidden_size)
         self.encoder = Encoder(hidden_size, num_attention_heads, num_hidden_layers)
 
-    def forward(self, pixels: Tensor, keep: int | None = None) -> Tensor:
-        """[B, 3, R, R] → [B, D]. keep: how many patches, at random, the encoder sees (training only)."""
+    def forward(self, pixels: Tensor) -> Tensor:
+        """[B, 3, R, R] → [B, D]"""
         patches = F.unfold(pixels, self.patch, stride=self.patch).transpose(1, 2)
         weight = self.embeddings.patch_embedding.weight.flatten(1)
         positions = self.embeddings.position_embedding.weight
-        x = F.linear(patches.bfloat16(), weight.bfloat16()).float() + positions[1:]
-        if keep is not None:
-            chosen = torch.rand(x.shape[:2]).argsort(1)[:, :keep, None].expand(-1, -1, x.shape[2])
-            x = x.gather(1, chosen)
+        flat = patches.reshape(-1, patches.shape[2]).bfloat16()  # side by side: else it becomes many small products
+        x = F.linear(flat, weight.bfloat16()).float().view(*patches.shape[:2], -1) + positions[1:]
         first = (self.embeddings.class_embedding + positions[0]).expand(len(x), 1, -1)
         x = self.encoder(self.pre_layrnorm(torch.cat([first, x], 1)))
         return self.post_layernorm(x[:, 0])
@@ -132,9 +154,9 @@ class Clip(nn.Module):
         self.logit_scale = nn.Parameter(torch.tensor(2.6592))
         self.initialise()
 
-    def images(self, pixels: Tensor, keep: int | None = None) -> Tensor:
+    def images(self, pixels: Tensor) -> Tensor:
         """Unit rows [B, P]"""
-        return F.normalize(self.visual_projection(self.vision_model(pixels, keep)), dim=-1)
+        return F.normalize(self.visual_projection(self.vision_model(pixels)), dim=-1)
 
     def texts(self, ids: Tensor, end: Tensor) -> Tensor:
         """Unit rows [B, P]"""
@@ -154,29 +176,11 @@ class Clip(nn.Module):
             for layer in encoder.layers:
                 nn.init.xavier_uniform_(layer.mlp.fc1.weight)
                 nn.init.xavier_uniform_(layer.mlp.fc2.weight)
-                mimetic(layer.self_attn)
+                for linear in (layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj, layer.self_attn.out_proj):
+                    nn.init.xavier_uniform_(linear.weight)
         nn.init.normal_(self.vision_model.embeddings.patch_embedding.weight, std=0.05)
         side = VISION["image_size"] // VISION["patch_size"]
         self.vision_model.embeddings.position_embedding.weight.data[1:] = waves(side, VISION["hidden_size"])
-
-
-def mimetic(attention: Attention, alpha: float = 0.7, beta: float = 0.7) -> None:
-    """Starts attention where trained ones end up: Wq·Wkᵀ near the identity, Wo·Wv near minus it.
-
-    Trockman & Kolter, "Mimetic Initialization of Self-Attention Layers", 2023: vision transformers then learn from small data sets.
-    """
-    width = attention.q_proj.in_features
-    depth = width // attention.heads
-    for head in range(attention.heads):
-        rows = slice(head * depth, (head + 1) * depth)
-        target = alpha * torch.randn(width, width) * width**-0.5 + beta * torch.eye(width)
-        u, s, vt = torch.linalg.svd(target)
-        attention.q_proj.weight.data[rows] = (u[:, :depth] * s[:depth].sqrt()).T
-        attention.k_proj.weight.data[rows] = s[:depth].sqrt()[:, None] * vt[:depth]
-    target = 0.4 * torch.randn(width, width) * width**-0.5 - 0.4 * torch.eye(width)
-    u, s, vt = torch.linalg.svd(target)
-    attention.v_proj.weight.data = s.sqrt()[:, None] * vt
-    attention.out_proj.weight.data = u * s.sqrt()
 
 
 def waves(side: int, width: int) -> Tensor:

@@ -2,8 +2,8 @@
 
 usage   train.py WORK_FOLDER MODEL_FOLDER [--minutes 65] [--seed 3] [--concepts 64]
 
-Each step takes a number of concepts, two drawings of each in different styles, and one caption per concept. Images choose among the
-step's captions and captions among its images; both also choose among all concepts' anchors, which are learnt and then dropped. The learning rate
+Each step takes a number of concepts, two drawings of each in different styles, and one caption per concept. Images choose among the step's
+captions and captions among its images; both also choose among all concepts' anchors, which are learnt and then dropped. The learning rate
 follows the clock, so that the schedule ends well on a slow machine too. MODEL_FOLDER is rewritten every few minutes;
 its merges.txt, where there is one, is the tokenizer (else one is learnt first).
 """
@@ -25,14 +25,18 @@ from torch.nn import functional as F
 from augment import augment, upright
 from export import export
 from model import PROJECTION, TEXT, VISION, Clip
+from muon import Muon
 from tokenizer import Tokenizer
 
 VOCABULARY = 3000
 TEMPLATES = ["a photo of a {}", "a photo of a {}", "a picture of a {}", "a drawing of a {}", "an emoji of a {}", "the {}", "a {}"]
-MONOCHROME = {"fluent-emoji-high-contrast", "emojione-monotone", "ph", "game-icons", "icon-park"}
+EMOJI = {"twemoji", "noto", "noto-v1", "fluent-emoji", "fluent-emoji-flat", "emojione", "streamline-emojis", "fxemoji", "flat-color-icons"}
+COLOURED = EMOJI | {"tuxpaint-stamps"}
 SIDED = re.compile(r"left|right|letter|keycap|flag|clock|button|arrow|input|number|latin|sign|symbol|button|east|west|check|question|\d")
 TONED = 0.12  # share of a step's concepts that repeat another with a different skin tone
 CAPTION_LENGTH = 24
+DECAY = 0.05
+MUON = 2  # its learning rate, times AdamW's
 
 
 class Data:
@@ -52,11 +56,10 @@ class Data:
                 self.having[word].add(i)
         self.drawings: dict[int, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
         for i, picture in enumerate(self.pictures):
-            if not picture["held"]:
+            if not picture["held"] and picture["set"] in COLOURED:
                 self.drawings[self.index[picture["concept"]]][picture["tone"]].append(i)
-        self.held = [i for i, p in enumerate(self.pictures) if p["held"] and not p["tone"]]
+        self.held = [i for i, p in enumerate(self.pictures) if p["held"] and not p["tone"] and p["set"] in COLOURED]
         self.may_flip = torch.tensor([not SIDED.search(p["concept"]) for p in self.pictures])
-        self.inked = torch.tensor([p["set"] in MONOCHROME for p in self.pictures])
 
     def texts(self) -> list[str]:
         """Everything captions are made of, for the vocabulary; names weigh more than keywords."""
@@ -92,12 +95,12 @@ class Slot:
 
 
 class Sampler:
-    """Endless slots: every concept once per round, in random order; those that only the stamps draw once in two rounds."""
+    """Endless slots: every concept once per round, in random order; those that only the stamps draw once in four rounds."""
 
     def __init__(self, data: Data):
         self.data, self.queue = data, []
         stamps = {data.index[p["concept"]] for p in data.pictures if p["set"] == "tuxpaint-stamps"}
-        emoji = {data.index[p["concept"]] for p in data.pictures if p["set"] != "tuxpaint-stamps"}
+        emoji = {data.index[p["concept"]] for p in data.pictures if p["set"] in EMOJI}
         self.often = [c for c in data.drawings if c in emoji]
         self.seldom = [c for c in data.drawings if c in stamps - emoji]
         self.toned = [c for c, tones in data.drawings.items() if len([t for t in tones if t]) > 1]
@@ -106,7 +109,7 @@ class Sampler:
         slots = []
         while len(slots) < count - int(count * TONED):
             if not self.queue:
-                round_of = self.often + random.sample(self.seldom, len(self.seldom) // 2)
+                round_of = self.often + random.sample(self.seldom, len(self.seldom) // 4)
                 self.queue = random.sample(round_of, len(round_of))
             concept = self.queue.pop()
             tones = list(self.data.drawings[concept])
@@ -172,11 +175,6 @@ def held_out(model: Clip, data: Data, tokenizer: Tokenizer) -> tuple[float, floa
     return best[:, 0].float().mean().item() * 100, best.any(1).float().mean().item() * 100
 
 
-def kept_patches(at: float) -> int | None:
-    """How many of the 64 patches the encoder sees at a share of the time: few at first, which makes steps cheap, all at the end."""
-    return 24 if at < 0.5 else 40 if at < 0.8 else None
-
-
 def main() -> None:
     options = argparse.ArgumentParser()
     options.add_argument("work", type=Path)
@@ -184,39 +182,43 @@ def main() -> None:
     options.add_argument("--minutes", type=float, default=65)
     options.add_argument("--seed", type=int, default=3)
     options.add_argument("--concepts", type=int, default=64)
-    options.add_argument("--rate", type=float, default=8e-4)
+    options.add_argument("--rate", type=float, default=1.5e-3)
     args = options.parse_args()
     torch.manual_seed(args.seed)
     random.seed(args.seed)
+    torch.set_flush_denormal(True)
     data = Data(args.work)
     known = (args.folder / "merges.txt").exists()
     tokenizer = Tokenizer.load(args.folder) if known else Tokenizer.train(data.texts(), VOCABULARY)
     model, average = Clip(VOCABULARY), Clip(VOCABULARY)
     average.load_state_dict(model.state_dict())
     anchors = Anchors(len(data.names))
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    others = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": 0.1}, {"params": [*others, anchors.weight], "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=args.rate, betas=(0.9, 0.98))
+    turned = [p for name, p in model.named_parameters() if ".layers." in name and p.ndim == 2]
+    others = [p for name, p in model.named_parameters() if ".layers." not in name and p.ndim > 1]
+    plain = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [{"params": others, "weight_decay": DECAY}, {"params": [*plain, anchors.weight], "weight_decay": 0.0}]
+    optimizers = [torch.optim.AdamW(groups, lr=args.rate, betas=(0.9, 0.98)), Muon(turned, lr=MUON * args.rate, weight_decay=DECAY)]
     sampler = Sampler(data)
     print(f"{sum(p.numel() for p in model.parameters())} parameters, {len(data.pictures)} drawings, {len(data.names)} concepts", flush=True)
     start, saved, step, total = time.time(), time.time(), 0, np.zeros(3)
     while (at := (time.time() - start) / (60 * args.minutes)) < 1:
-        rate = args.rate * min(1.0, step / 100 + 0.01) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * at)))
-        for group in optimizer.param_groups:
-            group["lr"] = rate
+        rate = args.rate * min(1.0, step / 150 + 0.003) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * at)))
+        for optimizer, times in zip(optimizers, (1, MUON)):
+            for group in optimizer.param_groups:
+                group["lr"] = times * rate
         slots = sampler.step(args.concepts)
         chosen = torch.tensor([drawing for slot in slots for drawing in slot.drawings])
-        pixels = augment(data.pixels[chosen], data.may_flip[chosen], data.inked[chosen], VISION["image_size"])
-        images = model.images(pixels, kept_patches(at))
-        texts = model.texts(*encode(tokenizer, [slot.caption for slot in slots]))
+        pixels = augment(data.pixels[chosen], data.may_flip[chosen], VISION["image_size"])
+        images = model.images(pixels)
         scale = model.logit_scale.clamp(max=math.log(100)).exp()
+        texts = model.texts(*encode(tokenizer, [slot.caption for slot in slots]))
         values = loss(images, texts, scale, slots), anchors.loss(images, slots, scale), anchors.loss(texts, slots, scale)
-        value = values[0] + 0.5 * (values[1] + values[2])
-        optimizer.zero_grad(set_to_none=True)
-        value.backward()
+        model.zero_grad(set_to_none=True)
+        anchors.zero_grad(set_to_none=True)
+        (values[0] + 0.5 * (values[1] + values[2])).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
         keep = min(0.998, (1 + step) / (10 + step))
         with torch.no_grad():
             for mean, now in zip(average.parameters(), model.parameters()):
