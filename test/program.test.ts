@@ -80,6 +80,28 @@ describe('Program', () => {
     await expectError(() => program.run([out], { out: [out] }), 'ERR_ARGUMENT', 'out must not be an input of the same run');
   });
 
+  it('copies arrays before the call returns, each into memory of its own while it is under way', async () => {
+    const size = 300_000;
+    const program = device('cpu').compile((x) => ops.activate(x as Tensor<'float32'>, 'relu'), [{ shape: [dim('n', size)] }]);
+    for (let round = 0; round < 3; round++) {
+      const array = new Float32Array(size);
+      const runs = Array.from({ length: 12 }, (_, i) => {
+        array.fill(i + 1);
+        return program.run([array.subarray(0, size - i * 20_000)]);
+      });
+      array.fill(-1);
+      for (const [i, run] of runs.entries()) {
+        const y = await run;
+        expect(
+          (await y.read()).every((value) => value === i + 1),
+          String(i),
+        ).to.equal(true);
+        y.dispose();
+      }
+    }
+    program.dispose();
+  });
+
   it('uses tensors that the function captured', async () => {
     const row = Tensor.from([10, 20], [2]);
     const program = device('cpu').compile((x) => ops.add(x as Tensor<'float32'>, row), [{ shape: [2, 2] }]);

@@ -53,13 +53,14 @@ export class Tokenizer {
   readonly #tables: TokenizerTables;
   readonly #frameLength: number;
   /** Names it to the worker. */
-  readonly #number = ++lastNumber;
+  readonly #number: number;
   #engine: TokenizerEngine | undefined;
 
-  private constructor(tables: TokenizerTables, frameLength: number) {
+  private constructor(number: number, tables: TokenizerTables, frameLength: number) {
+    this.#number = number;
     this.#tables = tables;
     this.#frameLength = frameLength;
-    released.register(this, this.#number);
+    released.register(this, number);
   }
 
   /**
@@ -68,8 +69,9 @@ export class Tokenizer {
    */
   static async fromPretrained(folder: string | URL, options: { readonly signal?: AbortSignal } = {}): Promise<Tokenizer> {
     const path = folderPath('Tokenizer.fromPretrained', folder);
-    const { tables, frameLength } = await tokenizerThread().load(path, options.signal);
-    return new Tokenizer(tables, frameLength);
+    const number = ++lastNumber;
+    const { tables, frameLength } = await tokenizerThread().load(number, path, options.signal);
+    return new Tokenizer(number, tables, frameLength);
   }
 
   /** The number of tokens, the added ones included. */

@@ -128,25 +128,19 @@ Napi::Value wrap_storage(Napi::Env env, std::shared_ptr<Storage> storage) {
     return wrap(env, std::move(handle));
 }
 
-std::unique_ptr<std::byte[]> copy_of(Bytes bytes) {
-    std::unique_ptr<std::byte[]> copy(new std::byte[std::max<size_t>(bytes.size, 1)]);
-    if (bytes.size) std::memcpy(copy.get(), bytes.data, bytes.size);
-    return copy;
-}
-
 // createTensor(device, dtype, shape, typedArray | null): tensor. The array is copied before the call returns; without one the
 // tensor holds no defined numbers until steps write them.
 Napi::Value create_tensor(const Napi::CallbackInfo& info) {
     Napi::Env env = info.Env();
     std::shared_ptr<Lane> lane = Environment::of(env).lanes(parse_string(info[0], "device")).interactive;
     auto storage = std::make_shared<Storage>(lane, parse_dtype(info[1]), parse_shape(info[2]));
-    std::unique_ptr<std::byte[]> copy;
+    HostCopy copy;
     if (!info[3].IsNull()) {
         Bytes bytes = parse_bytes(info[3], "data");
         if (bytes.size != storage->bytes())
             throw Error("ERR_SHAPE", "data has " + std::to_string(bytes.size) + " bytes, " + storage->shape().text() + " " +
                                          name_of(storage->dtype()) + " needs " + std::to_string(storage->bytes()));
-        copy = copy_of(bytes);
+        copy = host_copy(bytes.data, bytes.size);
     }
     counters().calls.fetch_add(1, std::memory_order_relaxed);
     lane->submit(std::make_unique<UploadJob>(storage, std::move(copy)));
@@ -324,7 +318,7 @@ PreparedRun prepare_run(const Napi::CallbackInfo& info) {
         } else {
             Bytes bytes = parse_bytes(value, "an input");
             given = bytes.size;
-            if (given == expected) inputs[i].owned = copy_of(bytes);
+            if (given == expected) inputs[i].owned = host_copy(bytes.data, bytes.size);
             inputs[i].pieces.push_back({inputs[i].owned.get(), bytes.size});
         }
         if (given != expected)

@@ -57,6 +57,7 @@ void Completions::close() {
 // ── environment ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 Environment::Environment(Napi::Env env) : completions_(Completions::create(env)) {
+    answer_promptly();
     // Hooks run last in, first out: this one before Node tears down the thread-safe function it was added after.
     env.AddCleanupHook([](Environment* self) { self->close(); }, this);
 }

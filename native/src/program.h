@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "backend.h"
+#include "host_copy.h"
 #include "queue.h"
 #include "tensor.h"
 
@@ -56,7 +57,7 @@ struct RunInput {
         size_t bytes;
     };
     std::vector<Piece> pieces;  // one after the other
-    std::unique_ptr<std::byte[]> owned;
+    HostCopy owned;
 };
 
 /// What one step took; times in milliseconds.
@@ -159,15 +160,14 @@ private:
 /// Fills a new tensor from host memory; without any it gets memory only.
 class UploadJob : public Job {
 public:
-    UploadJob(std::shared_ptr<Storage> storage, std::unique_ptr<std::byte[]> bytes)
-        : storage_(std::move(storage)), bytes_(std::move(bytes)) {}
+    UploadJob(std::shared_ptr<Storage> storage, HostCopy bytes) : storage_(std::move(storage)), bytes_(std::move(bytes)) {}
     bool advance(Lane& lane) override;
     void finish() override {}
     void cancel(const std::shared_ptr<const Failure>& why) override { storage_->poison(why); }
 
 private:
     std::shared_ptr<Storage> storage_;
-    std::unique_ptr<std::byte[]> bytes_;
+    HostCopy bytes_;
 };
 
 }  // namespace warpsight
