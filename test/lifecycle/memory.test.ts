@@ -1,8 +1,9 @@
-import { existsSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect } from 'chai';
 import { kSizes, makeCheckpoint } from '../../bench/make-checkpoint';
+import { kLlavaSizes, makeLlava } from '../../bench/make-llava';
 import { device, ops, Tensor } from '../../lib';
 import { packageRoot } from '../../lib/native';
 import { childResult, temporaryFolder } from './child';
@@ -37,11 +38,23 @@ describe('memory of a process that stays', () => {
   for (const dtype of kTypes) {
     it(`stays under 1.3 times the weights while a ${dtype} checkpoint is loaded`, async () => {
       const { peak, weights } = await childResult<{ peak: number; weights: number }>('loading', [
+        'CLIP',
         join(folder.path, 'micro'),
         join(folder.path, dtype),
       ]);
       expect(weights).to.be.above(60e6);
       expect(peak / weights).to.be.below(1.3);
+    });
+  }
+
+  for (const dtype of ['F32', 'BF16'] as const) {
+    it(`has a LLaVA's weights once and a tenth more while a ${dtype} checkpoint is loaded; a tied head is no second copy`, async () => {
+      const [micro, large] = [join(folder.path, 'llava-micro'), join(folder.path, `llava-${dtype}`)];
+      makeLlava(micro, kLlavaSizes.micro!);
+      makeLlava(large, kLlavaSizes.loading!, { dtype });
+      const { peak, weights } = await childResult<{ peak: number; weights: number }>('loading', ['LLaVA', micro, large]);
+      expect(weights / statSync(join(large, 'model.safetensors')).size).to.be.within(0.95, 1.05);
+      expect(peak / weights).to.be.below(1.1);
     });
   }
 

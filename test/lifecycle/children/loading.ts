@@ -1,16 +1,17 @@
-// loading WARM FOLDER: the peak of resident memory while FOLDER is loaded, in a process that has loaded WARM before.
-import { CLIP } from '../../../lib';
+// loading CLIP|LLaVA WARM FOLDER: the peak of resident memory while FOLDER is loaded, in a process that has loaded WARM before.
+import { CLIP, LLaVA } from '../../../lib';
 import { collect, forgetPeak, peakBytes, print, residentBytes } from './measure';
 
-const [warm = '', folder = ''] = process.argv.slice(2);
+const [kind, warm = '', folder = ''] = process.argv.slice(2);
+const load = (path: string): Promise<CLIP | LLaVA> => (kind === 'LLaVA' ? LLaVA : CLIP).fromPretrained(path, { device: 'cpu' });
 
 async function main(): Promise<void> {
-  (await CLIP.fromPretrained(warm, { device: 'cpu' })).dispose();
+  (await load(warm)).dispose();
   await collect();
   forgetPeak();
   const before = residentBytes();
-  const clip = await CLIP.fromPretrained(folder, { device: 'cpu' });
-  print({ peak: peakBytes() - before, weights: clip.memoryUsage().weights });
+  const model = await load(folder);
+  print({ peak: peakBytes() - before, weights: model.memoryUsage().weights });
 }
 
 main();
