@@ -7,9 +7,12 @@ import { TokenizerEngine } from './tokenizer-engine';
 import { readTokenizer } from './tokenizer-files';
 import type { EncodeReply, Reply, Request } from './tokenizer-messages';
 
-const kWarmUpMs = 60;
+const kWarmUpTurns = 15;
+const kWarmUpTurnMs = 4;
 const kWarmUpIds = 64;
 
+/** Whether texts were encoded for somebody. */
+let encoded = false;
 const engines = new Map<number, TokenizerEngine>();
 
 /** As native/src/give_way.h: this thread stands back behind the event loop of its user. */
@@ -53,6 +56,7 @@ async function answer(request: Request): Promise<Reply | undefined> {
       return { request: request.request, kind: 'loaded', tokenizer: request.tokenizer, tables, frameLength };
     }
     case 'encode': {
+      encoded = true;
       if (request.tables !== undefined) engines.set(request.tokenizer, new TokenizerEngine(request.tables));
       const engine = engines.get(request.tokenizer);
       if (engine === undefined) throw new Error(`number ${request.tokenizer} has never been sent`);
@@ -64,11 +68,17 @@ async function answer(request: Request): Promise<Reply | undefined> {
   }
 }
 
-/** V8 optimises what has run for a while, in threads that compete with the event loop: better while weights are read than under the first request. */
-function warmUp(engine: TokenizerEngine): void {
-  const end = performance.now() + kWarmUpMs;
-  for (let i = 0; performance.now() < end; i++)
+/**
+ * V8 optimises what has run for a while, in threads that compete with the event loop: better while weights are read than under the first
+ * request. A request that comes meanwhile waits for one turn, and does the same.
+ */
+function warmUp(engine: TokenizerEngine, turn = 0): void {
+  if (encoded || turn === kWarmUpTurns) return;
+  const end = performance.now() + kWarmUpTurnMs;
+  for (let i = turn * 1000; performance.now() < end; i++) {
     engine.encode(`a photo of the ${i}th word, number ${(i * 7919) % 100_003}`, kWarmUpIds);
+  }
+  setImmediate(() => warmUp(engine, turn + 1));
 }
 
 function encodeAll(engine: TokenizerEngine, texts: readonly string[], maxLength: number, request: number): EncodeReply {

@@ -13,6 +13,7 @@ describe('a warm call', () => {
   before(async () => {
     clip = await CLIP.fromPretrained(undefined, { device: 'cpu' });
     classifier = new ZeroShotClassifier(clip, ['rocket', 'cat', 'tree']);
+    await classifier.ready;
   });
   after(() => {
     classifier.dispose();
