@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { expect } from 'chai';
-import { counters, Llama } from '../../lib';
+import { counters, Llama, setThreads, threads } from '../../lib';
 import { expectError } from '../support/errors';
 import { fixtures, needsFixtures, readFixture } from '../support/fixtures';
 import { expectClose } from '../support/numbers';
@@ -57,6 +57,33 @@ describe('Llama.generate()', () => {
     const first = await run(7);
     expect(await run(7n)).to.deep.equal(first);
     expect(await run(8)).not.to.deep.equal(first);
+  });
+
+  it('gives the same text for the same seed on any number of threads', async () => {
+    const options = { inputIds: ids(70), maxNewTokens: 24, temperature: 1.2, topP: 0.95, seed: 3 };
+    const before = threads();
+    const texts: (readonly number[])[] = [];
+    for (const count of [1, 2, 3, 5]) {
+      setThreads(count);
+      texts.push((await llama.generate(options).result).tokens);
+    }
+    setThreads(before);
+    for (const tokens of texts) expect(tokens).to.deep.equal(texts[0]);
+  });
+
+  it('lets several generations take turns: none is through before the others have begun', async () => {
+    const said = [0, 0, 0];
+    const least: number[] = [];
+    await Promise.all(
+      said.map(async (_, i) => {
+        const run = llama.generate({ inputIds: ids(4 + 30 * i), maxNewTokens: 60 });
+        for await (const _piece of run) said[i]!++;
+        await run.result;
+        least.push(Math.min(...said));
+      }),
+    );
+    expect(Math.min(...said)).to.be.above(20);
+    expect(least[0], `pieces of the slowest when the first was through, of ${said}`).to.be.above(Math.min(...said) / 2);
   });
 
   it('never says again what a large penalty forbids', async () => {
