@@ -1,4 +1,5 @@
 import { describeLlavaGolden } from '../models/llava-golden';
+import { describeLlavaShapes } from '../models/llava-shapes';
 import { kDevice, provesKernels } from './evidence';
 
 const kCases = [
@@ -30,3 +31,8 @@ for (const [folder, checkpoint, dtypes] of kCases) {
     });
   }
 }
+
+describe('on CUDA', () => {
+  provesKernels('float32', ['concat', 'splice', 'gatherRows', 'linear']);
+  describeLlavaShapes(kDevice);
+});
