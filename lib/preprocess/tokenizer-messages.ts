@@ -3,13 +3,12 @@ import type { TokenizerTables } from './tokenizer-tables';
 
 /** What the worker is asked; each request gets one reply with its number. */
 export type Request =
-  /** The worker keeps the tokenizer under its number, until it is released. */
-  | { readonly request: number; readonly kind: 'load'; readonly tokenizer: number; readonly folder: string }
+  | { readonly request: number; readonly kind: 'load'; readonly folder: string }
   | {
       readonly request: number;
       readonly kind: 'encode';
       readonly tokenizer: number;
-      /** Present if another worker has loaded this tokenizer, the first time that this one is asked about it. */
+      /** Present the first time that this worker is asked about this tokenizer. */
       readonly tables: TokenizerTables | undefined;
       readonly texts: readonly string[];
       readonly maxLength: number;
@@ -19,7 +18,6 @@ export type Request =
 export interface LoadReply {
   readonly request: number;
   readonly kind: 'loaded';
-  readonly tokenizer: number;
   readonly tables: TokenizerTables;
   /** Ids that every text has around its own. */
   readonly frameLength: number;

@@ -25,7 +25,7 @@ class TokenizerThread {
     resourceLimits: { maxOldGenerationSizeMb: kHeapMiB },
   });
   readonly #pending = new Map<number, Pending>();
-  /** The tokenizers that this worker has, or has been sent. */
+  /** The tokenizers whose tables this worker has been sent. */
   readonly #known = new Set<number>();
   #requests = 0;
   #loads = 0;
@@ -34,7 +34,6 @@ class TokenizerThread {
     this.#worker.on('message', (reply: Reply) => {
       const pending = this.#pending.get(reply.request);
       this.#settle(reply.request);
-      if (reply.kind === 'loaded' && !pending) this.release(reply.tokenizer); // its user has gone
       if (reply.kind === 'error') pending?.reject(new WarpsightError(reply.code, reply.message));
       else pending?.resolve(reply);
     });
@@ -44,10 +43,9 @@ class TokenizerThread {
     this.#worker.unref();
   }
 
-  async load(tokenizer: number, folder: string, signal: AbortSignal | undefined): Promise<LoadReply> {
+  async load(folder: string, signal: AbortSignal | undefined): Promise<LoadReply> {
     this.#loads++;
-    this.#known.add(tokenizer);
-    const reply = await this.#ask((request) => ({ request, kind: 'load', tokenizer, folder }), signal);
+    const reply = await this.#ask((request) => ({ request, kind: 'load', folder }), signal);
     if (reply.kind !== 'loaded') throw new WarpsightError('ERR_INTERNAL', `tokenizer: the worker answered "${reply.kind}"`);
     return reply;
   }

@@ -11,8 +11,8 @@ const kWarmUpTurns = 15;
 const kWarmUpTurnMs = 4;
 const kWarmUpIds = 64;
 
-/** Whether texts were encoded for somebody. */
-let encoded = false;
+/** Whether texts have been encoded here. */
+let warm = false;
 const engines = new Map<number, TokenizerEngine>();
 
 /** As native/src/give_way.h: this thread stands back behind the event loop of its user. */
@@ -50,13 +50,11 @@ async function answer(request: Request): Promise<Reply | undefined> {
     case 'load': {
       const tables = await readTokenizer(request.folder);
       const engine = new TokenizerEngine(tables); // what the library doesn't know fails here
-      engines.set(request.tokenizer, engine);
-      setImmediate(() => warmUp(engine));
-      const { frameLength } = engine;
-      return { request: request.request, kind: 'loaded', tokenizer: request.tokenizer, tables, frameLength };
+      if (!warm) setImmediate(() => warmUp(engine));
+      return { request: request.request, kind: 'loaded', tables, frameLength: engine.frameLength };
     }
     case 'encode': {
-      encoded = true;
+      warm = true;
       if (request.tables !== undefined) engines.set(request.tokenizer, new TokenizerEngine(request.tables));
       const engine = engines.get(request.tokenizer);
       if (engine === undefined) throw new Error(`number ${request.tokenizer} has never been sent`);
@@ -73,7 +71,8 @@ async function answer(request: Request): Promise<Reply | undefined> {
  * request. A request that comes meanwhile waits for one turn, and does the same.
  */
 function warmUp(engine: TokenizerEngine, turn = 0): void {
-  if (encoded || turn === kWarmUpTurns) return;
+  if (warm) return;
+  warm = turn === kWarmUpTurns - 1;
   const end = performance.now() + kWarmUpTurnMs;
   for (let i = turn * 1000; performance.now() < end; i++) {
     engine.encode(`a photo of the ${i}th word, number ${(i * 7919) % 100_003}`, kWarmUpIds);

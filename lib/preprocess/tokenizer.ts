@@ -53,14 +53,13 @@ export class Tokenizer {
   readonly #tables: TokenizerTables;
   readonly #frameLength: number;
   /** Names it to the worker. */
-  readonly #number: number;
+  readonly #number = ++lastNumber;
   #engine: TokenizerEngine | undefined;
 
-  private constructor(number: number, tables: TokenizerTables, frameLength: number) {
-    this.#number = number;
+  private constructor(tables: TokenizerTables, frameLength: number) {
     this.#tables = tables;
     this.#frameLength = frameLength;
-    released.register(this, number);
+    released.register(this, this.#number);
   }
 
   /**
@@ -69,9 +68,8 @@ export class Tokenizer {
    */
   static async fromPretrained(folder: string | URL, options: { readonly signal?: AbortSignal } = {}): Promise<Tokenizer> {
     const path = folderPath('Tokenizer.fromPretrained', folder);
-    const number = ++lastNumber;
-    const { tables, frameLength } = await tokenizerThread().load(number, path, options.signal);
-    return new Tokenizer(number, tables, frameLength);
+    const { tables, frameLength } = await tokenizerThread().load(path, options.signal);
+    return new Tokenizer(tables, frameLength);
   }
 
   /** The number of tokens, the added ones included. */
