@@ -132,6 +132,8 @@ export interface Native {
     paths: readonly string[],
   ): Promise<{ readonly handle: NativeCheckpoint; readonly tensors: readonly StoredTensor[] }>;
   readStored(checkpoint: NativeCheckpoint, tensor: number): Promise<Float32Array>;
+  /** Whether each is in the process already, so that loading it takes no memory. */
+  hasWeights(device: string, checkpoint: NativeCheckpoint, requests: readonly WeightRequest[]): boolean[];
   loadWeights(
     device: string,
     checkpoint: NativeCheckpoint,

@@ -109,7 +109,9 @@ export class WeightLoader {
   }
 
   #checkMemory(besides: number): void {
-    const weights = this.#requests.reduce((sum, { placed }) => sum + placed, 0);
+    const requests = this.#requests.map(({ request }) => request);
+    const there = native.hasWeights(this.device, this.checkpoint.handle, requests);
+    const weights = this.#requests.reduce((sum, { placed }, i) => sum + (there[i] ? 0 : placed), 0);
     const { total, free } = native.deviceMemory(this.device);
     if (total === 0 || weights + besides <= free) return;
     const more = besides > 0 ? ` and ${inGigabytes(besides)} for its cache` : '';
@@ -139,10 +141,10 @@ export class WeightLoader {
     return weight;
   }
 
-  /** The CPU keeps matrices and tables in their stored type, CUDA in the type of what they are multiplied with. */
+  /** Matrices and tables stay in their stored type, but for matrices that CUDA multiplies in 16 bits. */
   #placed(layout: WeightLayout, count: number, compute: Float, bytes: number): number {
     if (layout === 'vector') return 4 * count;
-    return this.device === 'cpu' ? bytes : byteSize(compute) * count;
+    return this.device === 'cpu' || layout === 'table' || compute === 'float32' ? bytes : byteSize(compute) * count;
   }
 
   #find(name: string) {

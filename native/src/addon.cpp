@@ -522,6 +522,26 @@ WeightRequest parse_request(const Napi::Object& object, const CheckpointHandle& 
     return request;
 }
 
+std::vector<WeightRequest> parse_requests(const Napi::Value& value, const CheckpointHandle& checkpoint,
+                                          const std::string& device) {
+    if (!value.IsArray()) throw Error("ERR_ARGUMENT", "requests must be an array");
+    Napi::Array list = value.As<Napi::Array>();
+    std::vector<WeightRequest> requests;
+    for (uint32_t i = 0; i < list.Length(); ++i)
+        requests.push_back(parse_request(Napi::Value(list[i]).As<Napi::Object>(), checkpoint, device));
+    return requests;
+}
+
+// hasWeights(device, checkpoint, requests): boolean[], whether each is in the process already
+Napi::Value has_weights(const Napi::CallbackInfo& info) {
+    std::vector<WeightRequest> requests =
+        parse_requests(info[2], unwrap<CheckpointHandle>(info[1]), parse_string(info[0], "device"));
+    Napi::Array result = Napi::Array::New(info.Env(), requests.size());
+    for (uint32_t i = 0; i < requests.size(); ++i)
+        result.Set(i, Napi::Boolean::New(info.Env(), has_shared_weight(requests[i].key)));
+    return result;
+}
+
 // loadWeights(device, checkpoint, requests, flag | null): Promise<weight[]>
 Napi::Value load_weights(const Napi::CallbackInfo& info) {
     Napi::Env env = info.Env();
@@ -529,11 +549,7 @@ Napi::Value load_weights(const Napi::CallbackInfo& info) {
     Environment::of(env).lanes(name);
     std::shared_ptr<Device> device = Device::open(name);
     const CheckpointHandle& checkpoint = unwrap<CheckpointHandle>(info[1]);
-    if (!info[2].IsArray()) throw Error("ERR_ARGUMENT", "requests must be an array");
-    Napi::Array list = info[2].As<Napi::Array>();
-    auto requests = std::make_shared<std::vector<WeightRequest>>();
-    for (uint32_t i = 0; i < list.Length(); ++i)
-        requests->push_back(parse_request(Napi::Value(list[i]).As<Napi::Object>(), checkpoint, name));
+    auto requests = std::make_shared<std::vector<WeightRequest>>(parse_requests(info[2], checkpoint, name));
     std::shared_ptr<std::atomic<bool>> aborted = info[3].IsExternal() ? unwrap<FlagHandle>(info[3]).flag : nullptr;
 
     return Environment::of(env).background(env, [device, requests, aborted]() -> std::function<Napi::Value(Napi::Env)> {
@@ -610,6 +626,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
     add.operator()<abort>("abort");
     add.operator()<open_checkpoint>("openCheckpoint");
     add.operator()<read_stored>("readStored");
+    add.operator()<has_weights>("hasWeights");
     add.operator()<load_weights>("loadWeights");
     add.operator()<create_weight>("createWeight");
     add.operator()<weight_info>("weightInfo");

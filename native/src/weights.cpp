@@ -52,6 +52,18 @@ std::shared_ptr<const Weight> shared_weight(const std::string& key, const std::f
     return weight;
 }
 
+bool has_shared_weight(const std::string& key) {
+    std::shared_ptr<Entry> entry;
+    {
+        std::lock_guard lock(registry().mutex);
+        auto found = registry().entries.find(key);
+        if (found == registry().entries.end()) return false;
+        entry = found->second;
+    }
+    std::unique_lock making(entry->making, std::try_to_lock);
+    return !making || !entry->weight.expired();
+}
+
 std::vector<std::shared_ptr<const Weight>> load_all(size_t count,
                                                     const std::function<std::shared_ptr<const Weight>(size_t)>& make) {
     constexpr size_t kLoaders = 2;

@@ -8,6 +8,7 @@ import { type FeatureEncoder, LLaVA, Llama, ops, ropeFrequencies, Weight } from 
 import { parseLlamaConfig } from '../../lib/models/llama-config';
 import { llamaTensors } from '../../lib/models/llama-tensors';
 import { parseLlavaConfig } from '../../lib/models/llava-config';
+import { native } from '../../lib/native';
 import { elements } from '../../lib/shape';
 import { type Json, ModelFolders, randomOf, type Tensors } from '../field/model-folder';
 import { expectError } from '../support/errors';
@@ -209,6 +210,24 @@ describe('Llama of other shapes', () => {
     expect(await check(tied, { tensors: headless })).to.deep.equal(shared);
     const folder = folders.model(untied, { tensors: stored(headless) });
     await expectError(() => Llama.fromPretrained(folder, { device: 'cpu' }), 'ERR_CHECKPOINT', /lm_head\.weight.*does not tie/);
+  });
+
+  it('counts only what is not there yet: models of one folder share their weights', async () => {
+    const config = tinyLlama();
+    const tensors = stored(randomOf(llamaTensors(parseLlamaConfig(config))));
+    const folder = folders.model(config, { tensors });
+    const another = folders.model(config, { tensors });
+    const load = (path: string) => Llama.fromPretrained(path, { device: 'cpu', cacheTokens: 16 });
+    const deviceMemory = native.deviceMemory;
+    const first = await load(folder);
+    try {
+      native.deviceMemory = (name) => ({ ...deviceMemory(name), free: 8192 }); // the cache fits, the weights don't
+      (await load(folder)).dispose();
+      await expectError(() => load(another), 'ERR_OUT_OF_MEMORY', /^the model needs/);
+    } finally {
+      native.deviceMemory = deviceMemory;
+      first.dispose();
+    }
   });
 
   it('says before it reads anything how much memory is needed and how much is free', async () => {
