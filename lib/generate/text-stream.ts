@@ -28,38 +28,41 @@ export class TextStream {
   /** The text that is certain once `id` has come; often ''. */
   push(id: number): string {
     this.#ids.push(id);
-    const end = this.#certain();
-    return end > this.#read ? this.#give(this.#take(end)) : '';
+    const { length } = this.#ids;
+    const now = this.#decodeTo(length);
+    // An unfinished character decodes to U+FFFD.
+    if (!now.endsWith(kReplacement)) return this.#give(this.#take(length, now));
+    const end = this.#certain(now);
+    return end > this.#read ? this.#give(this.#take(end, this.#decodeTo(end))) : '';
   }
 
   /** What is left at the end. */
   flush(): string {
-    const text = this.#give(this.#take(this.#ids.length));
+    const { length } = this.#ids;
+    const text = this.#give(this.#take(length, this.#decodeTo(length)));
     const held = this.#held;
     this.#held = '';
     return this.#stopped ? text : text + held;
   }
 
-  /** Where the ids end whose text nothing that follows can change: an unfinished character decodes to U+FFFD and has three tokens at most. */
-  #certain(): number {
+  #decodeTo(end: number): string {
+    return this.decode(this.#ids.slice(this.#from, end));
+  }
+
+  /** Where the ids end whose text nothing that follows can change: an unfinished character has three tokens at most. */
+  #certain(now: string): number {
     const { length } = this.#ids;
-    const now = this.decode(this.#ids.slice(this.#from));
-    if (!now.endsWith(kReplacement)) return length;
     for (let end = Math.max(this.#read, length - (kLongestCharacter - 1)); end < length; end++) {
-      const apart = this.decode(this.#ids.slice(this.#from, end)) + this.decode(this.#ids.slice(end));
-      if (apart === now) return end;
+      if (this.#decodeTo(end) + this.decode(this.#ids.slice(end)) === now) return end;
     }
     return this.#read;
   }
 
-  /** The text of ids up to `end`. */
-  #take(end: number): string {
-    const taken = this.#ids.slice(this.#from, this.#read);
-    const rest = this.#ids.slice(this.#read, end);
-    const before = this.decode(taken);
-    const whole = this.decode([...taken, ...rest]);
+  /** The text of ids up to `end`, of which `whole` is what those from #from on decode to. */
+  #take(end: number, whole: string): string {
+    const before = this.#decodeTo(this.#read);
     // Unfinished bytes can spoil those before them: then they are decoded by themselves.
-    const text = whole.startsWith(before) ? whole.slice(before.length) : this.decode(rest);
+    const text = whole.startsWith(before) ? whole.slice(before.length) : this.decode(this.#ids.slice(this.#read, end));
     if (text === '') return ''; // they stay neighbours of what follows
     this.#from = this.#read;
     this.#read = end;
