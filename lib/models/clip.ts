@@ -1,6 +1,6 @@
 import { type DeviceName, device as openDevice } from '../device';
 import type { Float } from '../dtype';
-import { abortError, WarpsightError } from '../errors';
+import { WarpsightError } from '../errors';
 import type { Linear } from '../nn/encoder-layer';
 import { l2Normalize, linear, scaledLogits, zeroShotHead } from '../ops';
 import type { ImageProcessor } from '../preprocess/image-processor';
@@ -152,10 +152,7 @@ export class CLIP {
    * @throws {WarpsightError} ERR_CHECKPOINT, ERR_CONFIG, ERR_TOKENIZER, ERR_DEVICE, ERR_OUT_OF_MEMORY, ERR_ABORTED
    */
   static async fromPretrained(folderOrHubId?: string | URL, options: LoadOptions = {}): Promise<CLIP> {
-    const { signal } = options;
-    if (signal?.aborted) throw abortError(signal);
-    const { name } = openDevice(options.device ?? 'auto');
-    const { composition, weights } = await loadClip(folderOrHubId, name, options);
+    const { composition, weights } = await loadClip(folderOrHubId, options);
     const clip = new CLIP(composition);
     clip.#weights = weights;
     return clip;

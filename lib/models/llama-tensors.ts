@@ -19,6 +19,9 @@ const renames: readonly (readonly [RegExp, string])[] = [
   [/^vision_tower\./, ''],
 ];
 
+/** The token embeddings: their stored dtype stands for the checkpoint's. */
+export const kTokens = 'language_model.embed_tokens.weight';
+
 /** Buffers that some versions stored: not weights. */
 const buffers = /(^|\.)(position_ids|rotary_emb\.inv_freq)$/;
 
@@ -51,7 +54,7 @@ export function llamaTensors(config: LlamaConfig): [string, Shape][] {
     ],
   );
   return [
-    ['language_model.embed_tokens.weight', [V, D]],
+    [kTokens, [V, D]],
     ...layers,
     ['language_model.norm.weight', [D]],
     ...(config.tied ? [] : [['lm_head.weight', [V, D]] as [string, Shape]]),
@@ -96,7 +99,7 @@ export function checkTensors(
 /** The parts of a Llama; the loader fills their weights. */
 export function llamaParts(config: LlamaConfig, load: WeightLoader): LanguageParts {
   const { hiddenSize: D, vocabularySize: V, eps } = config;
-  const embedding = 'language_model.embed_tokens.weight';
+  const embedding = kTokens;
   const head = load.matrix([config.tied ? embedding : 'lm_head.weight'], [V, D]);
   return {
     tokens: config.tied ? head : load.table(embedding, [V, D]),

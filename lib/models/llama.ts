@@ -1,24 +1,19 @@
-import { openCheckpoint } from '../checkpoint/folder';
-import { folderPath } from '../checkpoint/folder-path';
-import { resolveCheckpoint } from '../checkpoint/hub';
 import { WeightLoader } from '../checkpoint/weight-loader';
-import { device as openDevice } from '../device';
 import { byteSize, type Float } from '../dtype';
-import { abortError, WarpsightError } from '../errors';
+import { WarpsightError } from '../errors';
 import { type ChatMessage, ChatTemplate, checkMessages } from '../generate/chat-template';
 import { endIdsOf } from '../generate/decoding';
 import { Generation } from '../generate/generation';
 import { type GenerateOptions, generateSettings } from '../generate/options';
 import { decoderOf, promptIds, promptText } from '../generate/prompt';
-import { native } from '../native';
 import type { Tokenizer } from '../preprocess/tokenizer';
 import type { Tensor } from '../tensor';
 import type { Weight } from '../weight';
 import type { LoadOptions } from './clip';
 import { checkTokenIds, LanguageModel } from './language-model';
 import { type LlamaConfig, parseLlamaConfig } from './llama-config';
-import { checkTensors, llamaNaming, llamaParts, llamaTensors } from './llama-tensors';
-import { checkTokenizer, chooseDtype, tokenizerOf } from './loading';
+import { checkTensors, kTokens, llamaNaming, llamaParts, llamaTensors } from './llama-tensors';
+import { checkTokenizer, chooseDtype, tokenizerOf, withCheckpoint } from './loading';
 
 const kDefaultCacheTokens = 4096;
 
@@ -76,27 +71,18 @@ export class Llama {
    * @throws {WarpsightError} ERR_CHECKPOINT, ERR_CONFIG, ERR_TOKENIZER, ERR_DEVICE, ERR_OUT_OF_MEMORY, ERR_ABORTED
    */
   static async fromPretrained(folderOrHubId: string | URL, options: GenerativeLoadOptions = {}): Promise<Llama> {
-    const { signal, dtype: asked = 'auto', onProgress, revision, cacheDir, localFilesOnly } = options;
-    if (signal?.aborted) throw abortError(signal);
-    const { name: device } = openDevice(options.device ?? 'auto');
-    const path = folderPath('Llama.fromPretrained', folderOrHubId);
-    const folder = await resolveCheckpoint(path, { revision, cacheDir, localFilesOnly });
-    const checkpoint = await openCheckpoint(folder, (paths) => native.openCheckpoint(paths), llamaNaming);
-    try {
+    const { signal, dtype = 'auto', onProgress } = options;
+    return withCheckpoint('Llama.fromPretrained', folderOrHubId, options, llamaNaming, async ({ checkpoint, folder, device }) => {
       const config = parseLlamaConfig(checkpoint.config);
       checkTensors(checkpoint.tensors, llamaTensors(config), config.layers);
-      const [tokenizer, chatTemplate] = await Promise.all([tokenizerOf(folder, signal), ChatTemplate.fromPretrained(folder)]);
-      checkTokenizer(tokenizer, config.vocabularySize, folder);
-      const endIds = await endIdsOf(folder, config.eosTokenIds, tokenizer);
-      const stored = checkpoint.tensors.get('language_model.embed_tokens.weight')?.stored.dtype;
-      const loader = new WeightLoader(checkpoint, device, chooseDtype(asked, device, stored));
+      const { tokenizer, chatTemplate, endIds } = await textOf(folder, config, signal);
+      const stored = checkpoint.tensors.get(kTokens)?.stored.dtype;
+      const loader = new WeightLoader(checkpoint, device, chooseDtype(dtype, device, stored));
       const parts = llamaParts(config, loader);
       await loader.load({ signal, onProgress, besides: cacheBytes(config, loader.compute, options.cacheTokens) });
       const model = new LanguageModel(config, parts, device, cacheTokens(options.cacheTokens, config));
       return new Llama(model, [...loader.weights, parts.frequencies], tokenizer, chatTemplate, endIds);
-    } finally {
-      native.dispose(checkpoint.handle);
-    }
+    });
   }
 
   /**
@@ -176,6 +162,17 @@ export function checkLength(length: number, { contextLength }: LlamaConfig): voi
 export function cacheBytes(config: LlamaConfig, dtype: Float, asked: number | undefined): number {
   const { layers, kvHeads, headWidth } = config;
   return layers * cacheTokens(asked, config) * 2 * kvHeads * headWidth * byteSize(dtype);
+}
+
+/** What a language model's checkpoint says beside its weights. */
+export async function textOf(
+  folder: string,
+  config: LlamaConfig,
+  signal: AbortSignal | undefined,
+): Promise<{ tokenizer: Tokenizer | undefined; chatTemplate: ChatTemplate | undefined; endIds: ReadonlySet<number> }> {
+  const [tokenizer, chatTemplate] = await Promise.all([tokenizerOf(folder, signal), ChatTemplate.fromPretrained(folder)]);
+  checkTokenizer(tokenizer, config.vocabularySize, folder);
+  return { tokenizer, chatTemplate, endIds: await endIdsOf(folder, config.eosTokenIds, tokenizer) };
 }
 
 /** @throws {WarpsightError} ERR_ARGUMENT */

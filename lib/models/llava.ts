@@ -1,16 +1,10 @@
-import { openCheckpoint } from '../checkpoint/folder';
-import { folderPath } from '../checkpoint/folder-path';
-import { resolveCheckpoint } from '../checkpoint/hub';
 import { WeightLoader } from '../checkpoint/weight-loader';
-import { device as openDevice } from '../device';
 import type { Float } from '../dtype';
-import { abortError, WarpsightError } from '../errors';
-import { type ChatMessage, ChatTemplate, checkMessages } from '../generate/chat-template';
-import { endIdsOf } from '../generate/decoding';
+import { WarpsightError } from '../errors';
+import { type ChatMessage, type ChatTemplate, checkMessages } from '../generate/chat-template';
 import { Generation, type Prompt } from '../generate/generation';
 import { type GenerateOptions, generateSettings } from '../generate/options';
 import { decoderOf, type PromptReader, promptIds, promptText } from '../generate/prompt';
-import { native } from '../native';
 import type { Linear } from '../nn/encoder-layer';
 import { type Activation, cast, linear } from '../ops';
 import type { ImageProcessor } from '../preprocess/image-processor';
@@ -21,12 +15,12 @@ import type { Weight } from '../weight';
 import { programCache, toFloat32 } from './encode-program';
 import { type ImageInputs, ImageRunner, joinRows } from './image-runner';
 import { checkTokenIds, LanguageModel, type LanguageParts, type SplicedFeatures } from './language-model';
-import { cacheBytes, cacheTokens, checkLength, type GenerativeLoadOptions } from './llama';
+import { cacheBytes, cacheTokens, checkLength, type GenerativeLoadOptions, textOf } from './llama';
 import type { LlamaConfig } from './llama-config';
-import { checkTensors, llamaNaming, llamaParts, llamaTensors } from './llama-tensors';
+import { checkTensors, kTokens, llamaNaming, llamaParts, llamaTensors } from './llama-tensors';
 import { type LlavaConfig, parseLlavaConfig } from './llava-config';
 import { llavaTensors, llavaVisionParts } from './llava-tensors';
-import { checkTokenizer, chooseDtype, imageProcessorOf, tokenizerOf } from './loading';
+import { chooseDtype, imageProcessorOf, withCheckpoint } from './loading';
 import type { FeatureEncoder } from './vision-encoder';
 
 export interface LlavaGenerateOptions extends GenerateOptions {
@@ -137,42 +131,21 @@ export class LLaVA {
    * @throws {WarpsightError} ERR_CHECKPOINT, ERR_CONFIG, ERR_TOKENIZER, ERR_DEVICE, ERR_OUT_OF_MEMORY, ERR_ABORTED
    */
   static async fromPretrained(folderOrHubId: string | URL, options: GenerativeLoadOptions = {}): Promise<LLaVA> {
-    const { signal, dtype: asked = 'auto', onProgress, revision, cacheDir, localFilesOnly } = options;
-    if (signal?.aborted) throw abortError(signal);
-    const { name: device } = openDevice(options.device ?? 'auto');
-    const path = folderPath('LLaVA.fromPretrained', folderOrHubId);
-    const folder = await resolveCheckpoint(path, { revision, cacheDir, localFilesOnly });
-    const checkpoint = await openCheckpoint(folder, (paths) => native.openCheckpoint(paths), llamaNaming);
-    try {
+    const { signal, dtype = 'auto', onProgress } = options;
+    return withCheckpoint('LLaVA.fromPretrained', folderOrHubId, options, llamaNaming, async ({ checkpoint, folder, device }) => {
       const config = parseLlavaConfig(checkpoint.config);
       checkTensors(checkpoint.tensors, [...llavaTensors(config), ...llamaTensors(config.text)], config.text.layers);
-      const [imageProcessor, tokenizer, chatTemplate] = await Promise.all([
-        imageProcessorOf(folder),
-        tokenizerOf(folder, signal),
-        ChatTemplate.fromPretrained(folder),
-      ]);
-      checkTokenizer(tokenizer, config.text.vocabularySize, folder);
-      const endIds = await endIdsOf(folder, config.text.eosTokenIds, tokenizer);
-      const stored = checkpoint.tensors.get('language_model.embed_tokens.weight')?.stored.dtype;
-      const loader = new WeightLoader(checkpoint, device, chooseDtype(asked, device, stored));
+      const [imageProcessor, text] = await Promise.all([imageProcessorOf(folder), textOf(folder, config.text, signal)]);
+      const stored = checkpoint.tensors.get(kTokens)?.stored.dtype;
+      const loader = new WeightLoader(checkpoint, device, chooseDtype(dtype, device, stored));
       const parts = { ...llavaVisionParts(config, loader), llm: { config: config.text, parts: llamaParts(config.text, loader) } };
       await loader.load({ signal, onProgress, besides: cacheBytes(config.text, loader.compute, options.cacheTokens) });
-      const llava = new LLaVA({
-        ...parts,
-        imageTokenId: config.imageTokenId,
-        device,
-        cacheTokens: options.cacheTokens,
-        imageProcessor,
-        tokenizer,
-        chatTemplate,
-        endIds,
-        config,
-      });
+      const { imageTokenId } = config;
+      const { cacheTokens } = options;
+      const llava = new LLaVA({ ...parts, ...text, imageTokenId, device, cacheTokens, imageProcessor, config });
       llava.#weights = [...loader.weights, parts.llm.parts.frequencies];
       return llava;
-    } finally {
-      native.dispose(checkpoint.handle);
-    }
+    });
   }
 
   /**

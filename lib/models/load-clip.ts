@@ -1,17 +1,14 @@
 import { join } from 'node:path';
-import { openCheckpoint } from '../checkpoint/folder';
-import { folderPath } from '../checkpoint/folder-path';
-import { resolveCheckpoint } from '../checkpoint/hub';
 import { WeightLoader } from '../checkpoint/weight-loader';
 import { abortError } from '../errors';
-import { native, packageRoot } from '../native';
+import { packageRoot } from '../native';
 import type { Linear } from '../nn/encoder-layer';
 import type { Tokenizer } from '../preprocess/tokenizer';
 import type { Weight } from '../weight';
 import type { ClipComposition, LoadOptions } from './clip';
 import { type ClipConfig, type ClipModelConfig, parseClipModelConfig, type SiglipConfig } from './clip-config';
 import { checkClipTensors } from './clip-tensors';
-import { checkTokenizer, chooseDtype, imageProcessorOf, tokenizerOf } from './loading';
+import { checkTokenizer, chooseDtype, imageProcessorOf, tokenizerOf, withCheckpoint } from './loading';
 import { SiglipTextTransformer, type TextEncoder, TextTransformer } from './text-encoder';
 import { encoderLayer, layerNorm, linear, mlp, patches, textEmbedding, tower, visionPositions } from './tower-weights';
 import { SiglipVisionTransformer, type VisionEncoder, VisionTransformer } from './vision-encoder';
@@ -19,20 +16,14 @@ import { SiglipVisionTransformer, type VisionEncoder, VisionTransformer } from '
 /** The model that ships with the package. */
 const kShippedModel = 'clip-pictograms';
 
-/**
- * Everything a CLIP is composed of, from a checkpoint.
- *
- * @param device 'cpu', 'cuda:0'
- */
+/** Everything a CLIP is composed of, from a checkpoint. */
 export async function loadClip(
   folderOrHubId: string | URL | undefined,
-  device: string,
   options: LoadOptions,
 ): Promise<{ composition: ClipComposition; weights: readonly Weight[] }> {
-  const { signal, dtype: asked = 'auto', onProgress, revision, cacheDir, localFilesOnly } = options;
-  const folder = await resolveCheckpoint(pathOf(folderOrHubId), { revision, cacheDir, localFilesOnly });
-  const checkpoint = await openCheckpoint(folder, (paths) => native.openCheckpoint(paths));
-  try {
+  const { signal, dtype: asked = 'auto', onProgress } = options;
+  const path = folderOrHubId ?? join(packageRoot, 'models', kShippedModel);
+  return withCheckpoint('CLIP.fromPretrained', path, options, undefined, async ({ checkpoint, folder, device }) => {
     const stated = parseClipModelConfig(checkpoint.config);
     checkClipTensors(checkpoint.tensors, stated);
     const [imageProcessor, tokenizer] = await Promise.all([imageProcessorOf(folder), tokenizerOf(folder, signal)]);
@@ -51,14 +42,7 @@ export async function loadClip(
       composition: { ...parts, logitScale, logitBias, imageProcessor, tokenizer, device, dtype, config },
       weights: loader.weights,
     };
-  } finally {
-    native.dispose(checkpoint.handle);
-  }
-}
-
-function pathOf(folderOrHubId: string | URL | undefined): string {
-  if (folderOrHubId === undefined) return join(packageRoot, 'models', kShippedModel);
-  return typeof folderOrHubId === 'string' ? folderOrHubId : folderPath('fromPretrained', folderOrHubId);
+  });
 }
 
 /** SigLIP's texts are filled by their tokenizer; the config's pad_token_id, 1 by default, is another one for SigLIP 2, whose tokenizer says 0. */

@@ -1,9 +1,36 @@
 // What all models do alike when they are loaded from a folder.
 import { readdir } from 'node:fs/promises';
+import { type Checkpoint, openCheckpoint } from '../checkpoint/folder';
+import { folderPath } from '../checkpoint/folder-path';
+import { resolveCheckpoint } from '../checkpoint/hub';
+import type { Naming } from '../checkpoint/names';
+import { device as openDevice } from '../device';
 import type { Float } from '../dtype';
-import { WarpsightError } from '../errors';
+import { abortError, WarpsightError } from '../errors';
+import { native } from '../native';
 import { ImageProcessor } from '../preprocess/image-processor';
 import { Tokenizer } from '../preprocess/tokenizer';
+import type { LoadOptions } from './clip';
+
+/** The checkpoint and the device that a call names; the checkpoint's files are open while `use` runs. `what`: the call, in messages. */
+export async function withCheckpoint<T>(
+  what: string,
+  folderOrHubId: string | URL,
+  options: LoadOptions,
+  naming: Naming | undefined,
+  use: (opened: { readonly checkpoint: Checkpoint; readonly folder: string; readonly device: string }) => Promise<T>,
+): Promise<T> {
+  const { signal, revision, cacheDir, localFilesOnly } = options;
+  if (signal?.aborted) throw abortError(signal);
+  const { name: device } = openDevice(options.device ?? 'auto');
+  const folder = await resolveCheckpoint(folderPath(what, folderOrHubId), { revision, cacheDir, localFilesOnly });
+  const checkpoint = await openCheckpoint(folder, (paths) => native.openCheckpoint(paths), naming);
+  try {
+    return await use({ checkpoint, folder, device });
+  } finally {
+    native.dispose(checkpoint.handle);
+  }
+}
 
 /** A checkpoint without preprocessor_config.json takes pre-processed pixels only. */
 export async function imageProcessorOf(folder: string): Promise<ImageProcessor | undefined> {
