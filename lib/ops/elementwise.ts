@@ -42,23 +42,36 @@ export function siluGate<F extends Float>(gate: Tensor<F>, up?: Tensor<F>): Tens
   return y as Tensor<F>;
 }
 
-function binary<F extends Float>(arithmetic: 'add' | 'multiply', x: Tensor<F>, y: Tensor<F>): Tensor<F> {
+function binary<F extends Float>(arithmetic: 'add' | 'multiply' | 'maximum', x: Tensor<F>, y: Tensor<F>): Tensor<F> {
   requireFloat(arithmetic, { x, y });
   const oneRow = y.shape.length === 1 && x.shape.length >= 1 && y.shape[0] === widthOf(x.shape);
-  if (!oneRow && !sameShape(x.shape, y.shape))
-    throw shapeError(arithmetic, 'y must have the shape of x, or be one of its rows', { x: x.shape, y: y.shape });
+  const numberEach = x.shape.length >= 1 && sameShape(y.shape, [...x.shape.slice(0, -1), 1]);
+  if (!oneRow && !numberEach && !sameShape(x.shape, y.shape)) {
+    const rule = 'y must have the shape of x, or be one of its rows, or have one number for each row: [..., 1]';
+    throw shapeError(arithmetic, rule, { x: x.shape, y: y.shape });
+  }
   const [z] = call('binary', { arithmetic }, [x, y], [{ dtype: x.dtype, shape: x.shape, like: x }]);
   return z as Tensor<F>;
 }
 
-/** x + y; y has the shape of x, or is one row [D] that is added to each. */
+/**
+ * x + y.
+ *
+ * @param x [..., D]
+ * @param y of the shape of x, or one row [D] that is added to each, or one number for each row: [..., 1]
+ */
 export function add<F extends Float>(x: Tensor<F>, y: Tensor<F>): Tensor<F> {
   return binary('add', x, y);
 }
 
-/** x · y elementwise; y has the shape of x, or is one row [D]. */
+/** x · y elementwise; y as in {@link add}. */
 export function multiply<F extends Float>(x: Tensor<F>, y: Tensor<F>): Tensor<F> {
   return binary('multiply', x, y);
+}
+
+/** The larger of x and y elementwise, NaN if either is; y as in {@link add}. */
+export function maximum<F extends Float>(x: Tensor<F>, y: Tensor<F>): Tensor<F> {
+  return binary('maximum', x, y);
 }
 
 /** The same values in another float dtype, rounded to the nearest, ties to even. */

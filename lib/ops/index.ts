@@ -1,6 +1,6 @@
 /** One typed function for each operation: the rule of shapes and dtypes is checked here, once for every backend. */
 export { type AttentionLayout, type AttentionOptions, attention, attentionRows } from './attention';
-export { activate, add, cast, multiply, sigmoid, siluGate } from './elementwise';
+export { activate, add, cast, maximum, multiply, sigmoid, siluGate } from './elementwise';
 export {
   appendRows,
   type DrawOptions,

@@ -1,4 +1,5 @@
-// activate  y = act(x);  silu_gate  y = silu(gate)·up;  binary  out = x + y or x·y, y of x's shape or one row for all
+// activate  y = act(x);  silu_gate  y = silu(gate)·up;  binary  out = x + y, x·y or max(x, y), y of x's shape, one row for all
+//           or one number for each row
 // shapes    n elements, float32, float16 or bfloat16; computed in float32, rounded once
 // launch    16 bytes per thread, blocks of 256; grid ceil(n / (256 · 16 bytes))
 // roofline  4 to 6 bytes per element in 16-bit dtypes: memory-bound
@@ -39,7 +40,11 @@ struct SiluTimes {
 };
 struct BinaryOne {
     Arithmetic arithmetic;
-    __device__ float operator()(float x, float y) const { return arithmetic == Arithmetic::add ? x + y : x * y; }
+    __device__ float operator()(float x, float y) const {
+        if (arithmetic == Arithmetic::add) return x + y;
+        if (arithmetic == Arithmetic::multiply) return x * y;
+        return x > y || x != x ? x : y;  // fmaxf lets go of a NaN
+    }
 };
 
 template <typename F>
@@ -86,8 +91,42 @@ void silu_gate(const Launch& launch, const TensorView& gate, const TensorView& u
     });
 }
 
+namespace {
+
+/// out[r, d] = f(x[r, d], y[r]). `vector`: 16-byte accesses, D a multiple of a pack.
+template <typename T>
+__global__ void binary_number_each_kernel(const T* x, const T* y, T* out, Rows elements, int64_t D, bool vector, BinaryOne f) {
+    constexpr int V = kPack<T>;
+    int64_t n = elements.count(), i = (int64_t(blockIdx.x) * kThreads + threadIdx.x) * V;
+    if (i >= n) return;
+    if (vector) {
+        Pack<V> p = load<V>(x + i);
+        float number = to_float(y[i / D]);
+#pragma unroll
+        for (int j = 0; j < V; ++j) p.v[j] = f(p.v[j], number);
+        store(out + i, p);
+        return;
+    }
+    for (int64_t end = i + V < n ? i + V : n; i < end; ++i) out[i] = from_float<T>(f(to_float(x[i]), to_float(y[i / D])));
+}
+
+}  // namespace
+
 void binary(const Launch& launch, const Binary& op, const TensorView& x, const TensorView& y, const TensorView& out,
             Rows elements) {
+    int64_t D = x.shape.last();
+    if (elements.planned > 0 && number_for_each_row(x.shape, y.shape)) {
+        by_dtype("binary", x.dtype, [&](auto zero) {
+            using T = decltype(zero);
+            constexpr int V = kPack<T>;
+            bool vector = aligned(x.data) && aligned(out.data) && D % V == 0;
+            unsigned blocks = unsigned(ceil_div(elements.planned, int64_t(kThreads) * V));
+            binary_number_each_kernel<T><<<blocks, kThreads, 0, launch.stream>>>(
+                x.as<const T>(), y.as<const T>(), out.as<T>(), elements, D, vector, BinaryOne{op.arithmetic});
+            check_launch(launch, "binary");
+        });
+        return;
+    }
     elementwise(launch, "binary", x, y, out, elements, BinaryOne{op.arithmetic});
 }
 

@@ -79,6 +79,8 @@ void paged_attention(const Launch& launch, const PagedAttention& op, const Tenso
 void activate(const Launch& launch, const Activate& op, const TensorView& x, const TensorView& y, Rows elements);
 /// Without up, rows of gate hold both halves.
 void silu_gate(const Launch& launch, const TensorView& gate, const TensorView& up, const TensorView& y, Rows elements);
+/// y of x's shape, one row for all, or a number for each row: x [..., D], y [..., 1].
+inline bool number_for_each_row(const Shape& x, const Shape& y) { return x.rank == y.rank && y.last() == 1 && x.last() != 1; }
 void binary(const Launch& launch, const Binary& op, const TensorView& x, const TensorView& y, const TensorView& out,
             Rows elements);
 

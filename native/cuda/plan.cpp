@@ -346,8 +346,9 @@ private:
         plan_map("binary", 1);
         const Operand &x = in(0, "x"), &y = in(1, "y");
         same_dtype(y, x.dtype, "y");
-        if (y.shape.elements() != x.shape.elements() && y.shape.elements() != x.shape.last())
-            refuse_shape("x is " + x.shape.text() + ", y " + y.shape.text());
+        bool fits = y.shape.elements() == x.shape.elements() || y.shape.elements() == x.shape.last();
+        if (number_for_each_row(x.shape, y.shape)) fits = y.shape.elements() == x.shape.rows();
+        if (!fits) refuse_shape("x is " + x.shape.text() + ", y " + y.shape.text());
     }
     void start(const Binary& op, const Call& c) const { binary(c.launch, op, c.in(0), c.in(1), c.out(0), c.elements(0)); }
 

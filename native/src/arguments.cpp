@@ -134,7 +134,11 @@ public:
         return found->second;
     }
     Arithmetic arithmetic() const {
-        return parse_string(object_.Get("arithmetic"), "arithmetic") == "multiply" ? Arithmetic::multiply : Arithmetic::add;
+        static const std::unordered_map<std::string, Arithmetic> names = {
+            {"add", Arithmetic::add}, {"multiply", Arithmetic::multiply}, {"maximum", Arithmetic::maximum}};
+        auto found = names.find(parse_string(object_.Get("arithmetic"), "arithmetic"));
+        if (found == names.end()) throw Error("ERR_ARGUMENT", "unknown arithmetic");
+        return found->second;
     }
 
 private:

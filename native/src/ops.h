@@ -105,10 +105,11 @@ struct Activate {
 /// in: gate float · up? float of the same shape; out: float, or [R, D]
 struct SiluGate {};
 
-enum class Arithmetic : uint8_t { add, multiply };
+enum class Arithmetic : uint8_t { add, multiply, maximum };
 
-/// Elementwise; y has the shape of x, or is one row [D] that is used for each row of x.
-/// in: x float · y float; out float
+/// Elementwise; y has the shape of x, or is one row [D] that is used for each row of x, or has one number for each row of x:
+/// [..., 1]. The maximum with a NaN is NaN.
+/// in: x float [..., D] · y float; out float
 struct Binary {
     Arithmetic arithmetic = Arithmetic::add;
 };

@@ -199,8 +199,13 @@ inline Case silu_gate_case(DType storage, Value gate, Value up) {
 inline Case binary_case(DType storage, Arithmetic arithmetic, Value x, Value y) {
     Doubles a = seen(x, storage), b = seen(y, storage);
     for (size_t i = 0; i < a.size(); ++i) {
-        double other = b[i % b.size()];
-        a[i] = arithmetic == Arithmetic::add ? a[i] + other : a[i] * other;
+        bool number_each = x.shape.rank == y.shape.rank && y.shape.last() == 1;
+        double other = b[number_each ? i / size_t(x.shape.last()) : i % b.size()];
+        switch (arithmetic) {
+            case Arithmetic::add: a[i] += other; break;
+            case Arithmetic::multiply: a[i] *= other; break;
+            case Arithmetic::maximum: a[i] = std::isnan(a[i]) || std::isnan(other) ? NAN : std::max(a[i], other); break;
+        }
     }
     Case c{.op = Binary{arithmetic}, .outputs = {activation(x.shape)}, .expected = {std::move(a)}, .tolerance = 1e-7};
     c.inputs = {std::move(x), std::move(y)};

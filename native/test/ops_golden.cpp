@@ -414,14 +414,23 @@ static void elementwise_cases(Suite& s) {
     for (auto& [R, D] : {std::array<int64_t, 2>{0, 8}, {1, 1}, {7, 33}, {300, 129}}) {
         auto x = [&] { return activation({R, D}, random.normals(R * D)); };
         std::string name = shape_name({R, D});
-        for (Arithmetic arithmetic : {Arithmetic::add, Arithmetic::multiply}) {
-            s.check("binary/" + name + (arithmetic == Arithmetic::add ? "-add" : "-multiply"),
-                    binary_case(s.storage, arithmetic, x(), x()));
-            s.check("binary/row-" + name + (arithmetic == Arithmetic::add ? "-add" : "-multiply"),
-                    binary_case(s.storage, arithmetic, x(), activation({D}, random.normals(D))));
+        for (auto& [arithmetic, what] : {std::pair{Arithmetic::add, "-add"}, {Arithmetic::multiply, "-multiply"},
+                                         {Arithmetic::maximum, "-maximum"}}) {
+            s.check("binary/" + name + what, binary_case(s.storage, arithmetic, x(), x()));
+            s.check("binary/row-" + name + what, binary_case(s.storage, arithmetic, x(), activation({D}, random.normals(D))));
+            s.check("binary/number-" + name + what,
+                    binary_case(s.storage, arithmetic, x(), activation({R, 1}, random.normals(R))));
         }
         s.check("siluGate/" + name, silu_gate_case(s.storage, x(), x()));
     }
+    std::vector<float> left = {NAN, 1.f, NAN, -INFINITY, 3.f, -2.f, 0.f, INFINITY},
+                       right = {1.f, NAN, NAN, -5.f, INFINITY, -2.f, 1e-3f, NAN};
+    s.check("binary/maximum-of-nan",
+            binary_case(s.storage, Arithmetic::maximum, activation({1, 8}, left), activation({1, 8}, right)));
+    s.check("binary/maximum-of-nan-number",
+            binary_case(s.storage, Arithmetic::maximum, activation({2, 4}, left), activation({2, 1}, {NAN, 0.5f})));
+    s.check("binary/number-wide", binary_case(s.storage, Arithmetic::multiply, activation({5, 64}, random.normals(5 * 64)),
+                                              activation({5, 1}, random.normals(5))));
     std::vector<float> numbers = {0.f,      -0.f,          1.f,           65504.f,       65519.f,     65520.f,        -1e6f,
                                   1e-8f,    2.9802322e-8f, 2.9802326e-8f, 5.9604645e-8f, 6.1e-5f,     1.00048828125f, 1.0014648f,
                                   INFINITY, -INFINITY,     NAN,           1.00390625f,   1.01171875f, 3.4e38f,        1e-40f};

@@ -81,7 +81,8 @@ struct Kernels {
     void (*activate)(Activation activation, const float* x, float* y, int64_t count);
     void (*silu_gate)(const float* gate, const float* up, float* y, int64_t count);
     void (*add)(const float* x, const float* y, float* out, int64_t count);
-    void (*multiply)(const float* x, const float* y, float* out, int64_t count);
+    /// `one`: y is a single number.
+    void (*binary)(Arithmetic arithmetic, const float* x, const float* y, bool one, float* out, int64_t count);
     /// The largest of a row (NaN ignored) and Σ exp(x − largest); count > 0.
     void (*exp_sum)(const float* x, int64_t count, float* largest, float* sum);
 

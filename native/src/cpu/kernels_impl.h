@@ -477,8 +477,23 @@ void add(const float* x, const float* y, float* out, int64_t count) {
     along(count, [&](int64_t d, int n) { store_some(out + d, load_some(x + d, n) + load_some(y + d, n), n); });
 }
 
-void multiply(const float* x, const float* y, float* out, int64_t count) {
-    along(count, [&](int64_t d, int n) { store_some(out + d, load_some(x + d, n) * load_some(y + d, n), n); });
+template <typename F>
+void combine(const float* x, const float* y, bool one, float* out, int64_t count, F f) {
+    vf number = one && count > 0 ? set1(*y) : zero();
+    along(count, [&](int64_t d, int n) { store_some(out + d, f(load_some(x + d, n), one ? number : load_some(y + d, n)), n); });
+}
+
+void binary(Arithmetic arithmetic, const float* x, const float* y, bool one, float* out, int64_t count) {
+    switch (arithmetic) {
+        case Arithmetic::add: return combine(x, y, one, out, count, [](vf a, vf b) { return a + b; });
+        case Arithmetic::multiply: return combine(x, y, one, out, count, [](vf a, vf b) { return a * b; });
+        case Arithmetic::maximum:  // not the vectors' max, which lets go of a NaN in x
+            for (int64_t d = 0; d < count; ++d) {
+                float a = x[d], b = y[one ? 0 : d];
+                out[d] = a > b || a != a ? a : b;
+            }
+            return;
+    }
 }
 
 template <typename T>
@@ -543,7 +558,7 @@ constexpr Kernels kKernels = {
     .activate = activate_all,
     .silu_gate = silu_gate,
     .add = add,
-    .multiply = multiply,
+    .binary = binary,
     .exp_sum = exp_sum,
     .widen = widen_row,
     .resize_column = resize_column,

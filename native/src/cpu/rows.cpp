@@ -101,17 +101,22 @@ std::unique_ptr<Step> plan(const SiluGate&, const StepSpec& spec) {
 
 std::unique_ptr<Step> plan(const Binary& op, const StepSpec& spec) {
     require_float32("binary", spec);
-    auto* kernel = op.arithmetic == Arithmetic::add ? kernels().add : kernels().multiply;
-    return make_step(name_with_isa("binary"), spec, double(input(spec, 0).shape.elements()), 0, [kernel](const StepArguments& a) {
+    const Shape &x_shape = input(spec, 0).shape, &y_shape = input(spec, 1).shape;
+    const bool number_each = x_shape.rank == y_shape.rank && y_shape.last() == 1 && x_shape.last() != 1;
+    const bool same = !number_each && x_shape.elements() == y_shape.elements();
+    return make_step(name_with_isa("binary"), spec, double(x_shape.elements()), 0, [=](const StepArguments& a) {
         const float *x = floats_at(a.inputs, 0), *y = floats_at(a.inputs, 1);
         float* out = floats_at(a.outputs, 0);
-        const int64_t count = a.inputs[0].shape.elements(), D = a.inputs[0].shape.last();
-        if (a.inputs[1].shape.elements() == count) {
-            for_elements(a, [&](int64_t first, int64_t n) { kernel(x + first, y + first, out + first, n); });
+        if (same) {
+            for_elements(a, [&](int64_t first, int64_t n) {
+                kernels().binary(op.arithmetic, x + first, y + first, false, out + first, n);
+            });
             return;
         }
+        const int64_t D = a.inputs[0].shape.last();
         for_rows(a.inputs[0].shape.rows(), D, [&](int64_t first, int64_t last) {
-            for (int64_t row = first; row < last; ++row) kernel(x + row * D, y, out + row * D, D);
+            for (int64_t row = first; row < last; ++row)
+                kernels().binary(op.arithmetic, x + row * D, number_each ? y + row : y, number_each, out + row * D, D);
         });
     });
 }
