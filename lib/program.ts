@@ -226,10 +226,14 @@ export function compile<R extends ProgramResult>(
       return { dtype, shape: [first.max * first.multiple, ...inner], leading: trace.leadingOf(first) };
     return { dtype, shape: first === undefined ? [] : [first, ...inner], leading: kFixed };
   });
-  const result = fn(...inputs.map(({ dtype, shape, leading }) => trace.input(dtype, shape, leading)));
-  const { outputs, rebuild } = flatten(result);
-  const handle = native.compile(device, trace.describe(outputs));
-  return new Program(device, handle, inputs, trace.dims, outputs, rebuild);
+  try {
+    const result = fn(...inputs.map(({ dtype, shape, leading }) => trace.input(dtype, shape, leading)));
+    const { outputs, rebuild } = flatten(result);
+    const handle = native.compile(device, trace.describe(outputs));
+    return new Program(device, handle, inputs, trace.dims, outputs, rebuild);
+  } finally {
+    trace.release();
+  }
 }
 
 function flatten<R extends ProgramResult>(result: R): { outputs: readonly Tensor[]; rebuild: (tensors: readonly Tensor[]) => R } {

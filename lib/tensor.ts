@@ -12,8 +12,8 @@ export interface Leading {
 
 export const kFixed: Leading = { symbol: -1, multiple: 1 };
 
-/** Memory that the addon owns, shared by a tensor and its reshaped views; freed with the last of them. */
-interface Stored {
+/** @internal Memory that the addon owns, shared by a tensor and its reshaped views; freed with the last of them. */
+export interface Stored {
   readonly kind: 'stored';
   readonly handle: NativeTensor;
   views: number;
@@ -150,12 +150,17 @@ export class Tensor<D extends DType = DType> {
   dispose(): void {
     const source = this.#source;
     this.#source = undefined;
-    if (source?.kind === 'stored' && --source.views === 0) native.dispose(source.handle);
+    if (source?.kind === 'stored') letGo(source);
   }
 
   [Symbol.dispose](): void {
     this.dispose();
   }
+}
+
+/** @internal One view fewer. */
+export function letGo(source: Stored): void {
+  if (--source.views === 0) native.dispose(source.handle);
 }
 
 function regroup(leading: Leading, from: Shape, to: Shape): Leading {

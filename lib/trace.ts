@@ -9,7 +9,7 @@ import {
   native,
 } from './native';
 import type { Shape } from './shape';
-import { kFixed, type Leading, Tensor } from './tensor';
+import { kFixed, type Leading, letGo, type Stored, Tensor } from './tensor';
 import { Weight } from './weight';
 
 /** An input of an operation: numbers that are computed, weights, or nothing. */
@@ -39,8 +39,8 @@ export class Trace {
   readonly slots: NativeSlot[] = [];
   readonly steps: NativeStep[] = [];
   readonly inputs: number[] = [];
-  /** Stored tensors that the function uses without being given them, where they lie. */
-  readonly #bound = new Map<NativeTensor, number>();
+  /** Stored tensors that the function uses without being given them, where they lie. Each counts as a view of them: the function may dispose its own. */
+  readonly #bound = new Map<Stored, number>();
 
   readonly #dims: string[] = [];
 
@@ -88,10 +88,16 @@ export class Trace {
       slots: this.slots,
       inputs: this.inputs,
       outputs: outputSlots,
-      bound: Array.from(this.#bound, ([tensor, slot]) => ({ slot, tensor })),
+      bound: Array.from(this.#bound, ([{ handle }, slot]) => ({ slot, tensor: handle })),
       steps: this.steps,
       record: this.device !== 'cpu',
     };
+  }
+
+  /** To be called once the program is made, which keeps what it needs by itself. */
+  release(): void {
+    for (const source of this.#bound.keys()) letGo(source);
+    this.#bound.clear();
   }
 
   #addSlot(dtype: DType, shape: Shape, leading: Leading): number {
@@ -114,10 +120,11 @@ export class Trace {
       if (source.trace !== this) throw new WarpsightError('ERR_ARGUMENT', 'a tensor of another compiled function was used');
       return { slot: source.slot, shape: operand.shape, ...source.leading };
     }
-    let slot = this.#bound.get(source.handle);
+    let slot = this.#bound.get(source);
     if (slot === undefined) {
       slot = this.#addSlot(operand.dtype, operand.shape, kFixed);
-      this.#bound.set(source.handle, slot);
+      this.#bound.set(source, slot);
+      source.views++;
     }
     return { slot, shape: operand.shape, ...kFixed };
   }

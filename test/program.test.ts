@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { counters, device, dim, ops, Tensor, Weight } from '../lib';
+import { counters, device, dim, ops, scope, Tensor, Weight } from '../lib';
 import { expectError } from './support/errors';
 import { expectClose, normal } from './support/numbers';
 
@@ -107,6 +107,23 @@ describe('Program', () => {
     const program = device('cpu').compile((x) => ops.add(x as Tensor<'float32'>, row), [{ shape: [2, 2] }]);
     const y = await program.run([Float32Array.of(1, 2, 3, 4)]);
     expect([...(await y.read())]).to.deep.equal([11, 22, 13, 24]);
+  });
+
+  it('keeps the tensors that it made and disposed, once it has used them', async () => {
+    const program = device('cpu').compile(
+      (x) => scope(() => ops.add(x as Tensor<'float32'>, Tensor.from([10, 20], [2]))),
+      [{ shape: [2, 2] }],
+    );
+    const y = await program.run([Float32Array.of(1, 2, 3, 4)]);
+    expect([...(await y.read())]).to.deep.equal([11, 22, 13, 24]);
+  });
+
+  it('concat follows the tensor whose rows vary, wherever it stands', async () => {
+    const zeros = Tensor.from(new Float32Array(4), [4, 1]);
+    const program = device('cpu').compile((x) => ops.concat([zeros, x as Tensor<'float32'>]), [{ shape: [dim('n', 4), 2] }]);
+    const y = await program.run([Float32Array.of(1, 2, 3, 4)]);
+    expect(y.shape).to.deep.equal([2, 3]);
+    expect([...(await y.read())]).to.deep.equal([0, 1, 2, 0, 3, 4]);
   });
 
   it('inherits a failure of its inputs', async () => {

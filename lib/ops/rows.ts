@@ -100,7 +100,8 @@ export function concat<F extends Float>(tensors: readonly Tensor<F>[]): Tensor<F
   const odd = tensors.find((x) => x.shape[0] !== first.shape[0]);
   if (odd) throw shapeError('concat', 'all tensors must have as many rows', { first: first.shape, another: odd.shape });
   const width = tensors.reduce((sum, x) => sum + x.shape[1]!, 0);
-  const [y] = call('concat', {}, tensors, [{ dtype: first.dtype, shape: [first.shape[0]!, width], like: first }]);
+  const like = tensors.find(({ source }) => source.kind === 'traced' && source.leading.symbol >= 0) ?? first;
+  const [y] = call('concat', {}, tensors, [{ dtype: first.dtype, shape: [first.shape[0]!, width], like }]);
   return y as Tensor<F>;
 }
 
