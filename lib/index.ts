@@ -12,8 +12,6 @@ export {
   type EncodeOptions,
   type LoadOptions,
   SigLIP,
-  type TextInput,
-  type TokenIds,
 } from './models/clip';
 export type { ImageInputs } from './models/image-runner';
 export type { LanguageParts } from './models/language-model';
@@ -22,6 +20,9 @@ export { type LlamaConfig, ropeFrequencies } from './models/llama-config';
 export { LLaVA, type LlavaComposition, type LlavaGenerateOptions, type LlavaInputs, type Projector } from './models/llava';
 export type { LlavaConfig } from './models/llava-config';
 export { SiglipTextTransformer, type TextEncoder, type TextInputs, TextTransformer } from './models/text-encoder';
+export type { TextInput, TokenIds } from './models/token-rows';
+export { type Answer, type AnswerOptions, type PairOptions, ViLT, type ViltOutput } from './models/vilt';
+export type { ViltConfig } from './models/vilt-config';
 export {
   type FeatureEncoder,
   type FeatureSelection,

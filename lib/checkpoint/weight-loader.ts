@@ -69,10 +69,15 @@ export class WeightLoader {
     return this.#request('table', [name], shape);
   }
 
-  /** One stored number, read at once: a logit scale. */
-  async scalar(name: string): Promise<number> {
+  /** The numbers of a small tensor, read at once. */
+  async numbers(name: string): Promise<Float32Array> {
     const { index } = this.#find(name);
-    const [number] = await native.readStored(this.checkpoint.handle, index);
+    return native.readStored(this.checkpoint.handle, index);
+  }
+
+  /** One stored number: a logit scale. */
+  async scalar(name: string): Promise<number> {
+    const [number] = await this.numbers(name);
     return number!;
   }
 

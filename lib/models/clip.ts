@@ -14,6 +14,7 @@ import { bucket, type ProgramCache, programCache, toFloat32 } from './encode-pro
 import { type ImageInputs, ImageRunner, joinRows } from './image-runner';
 import { loadClip } from './load-clip';
 import { type TextEncoder, type TextInputs, TextTransformer } from './text-encoder';
+import { type TextInput, tokenRows } from './token-rows';
 import type { VisionEncoder } from './vision-encoder';
 
 /** Where a checkpoint comes from and how it runs. */
@@ -34,13 +35,6 @@ export interface EncodeOptions {
   readonly normalize?: boolean;
   readonly signal?: AbortSignal;
 }
-
-/** Already tokenised: rows of any length, end mark included, padding allowed. */
-export interface TokenIds {
-  readonly inputIds: readonly (readonly number[] | Int32Array)[];
-}
-
-export type TextInput = string | readonly string[] | TokenIds;
 
 /** What a CLIP is composed of. */
 export interface ClipComposition {
@@ -181,11 +175,11 @@ export class CLIP {
   async encodeText(texts: TextInput, options: EncodeOptions = {}): Promise<Tensor<'float32'>> {
     const { normalize = false, signal } = options;
     this.#alive();
-    const rows = await this.#tokenRows(texts, signal);
+    const { contextLength, vocabularySize } = this.#text;
+    const rows = await tokenRows(texts, { contextLength, vocabularySize, tokenizer: this.tokenizer }, signal);
     this.#alive();
     const parts: Tensor<'float32'>[] = [];
-    for (const group of groupRows(rows, this.#text.contextLength))
-      parts.push(this.#runText(this.#text.layout(group), normalize, signal));
+    for (const group of groupRows(rows, contextLength)) parts.push(this.#runText(this.#text.layout(group), normalize, signal));
     return joinRows(parts, this.projectionDim, this.device);
   }
 
@@ -305,23 +299,6 @@ export class CLIP {
 
   // ── texts ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  async #tokenRows(texts: TextInput, signal: AbortSignal | undefined): Promise<Int32Array[]> {
-    const { contextLength, vocabularySize } = this.#text;
-    if (isTokenIds(texts)) {
-      if (!Array.isArray(texts.inputIds)) throw new WarpsightError('ERR_ARGUMENT', 'inputIds must be an array of arrays of ids');
-      return texts.inputIds.map((row, i) => checkIds(row, i, vocabularySize));
-    }
-    const list = typeof texts === 'string' ? [texts] : texts;
-    if (!Array.isArray(list))
-      throw new WarpsightError(
-        'ERR_ARGUMENT',
-        `texts must be a string, an array of strings, or { inputIds }: it is ${typeof texts}`,
-      );
-    if (!this.tokenizer) throw new WarpsightError('ERR_TOKENIZER', 'this model has no tokenizer files: pass { inputIds }');
-    const batch = await this.tokenizer.encodeBatch(list, { maxLength: contextLength, ...(signal && { signal }) });
-    return batch.ids;
-  }
-
   #runText(plan: TextBatchPlan, normalize: boolean, signal: AbortSignal | undefined): Tensor<'float32'> {
     const { ids, positions, segments, lastRows, lastSegments } = plan;
     const T = dim('T', bucket(ids.length, 16, 2));
@@ -418,24 +395,6 @@ function checkParts(composition: ClipComposition): ClipComposition {
 
 function endMark({ eosTokenId, vocabularySize }: { eosTokenId: number; vocabularySize: number }): number {
   return eosTokenId === 2 ? vocabularySize - 1 : eosTokenId;
-}
-
-function isTokenIds(texts: TextInput): texts is TokenIds {
-  return typeof texts === 'object' && texts !== null && 'inputIds' in texts;
-}
-
-function checkIds(row: readonly number[] | Int32Array, index: number, vocabularySize: number): Int32Array {
-  const ids = Array.isArray(row) || ArrayBuffer.isView(row) ? (row as readonly number[]) : [];
-  if (ids.length === 0) throw new WarpsightError('ERR_ARGUMENT', `inputIds[${index}] must be an array of at least one id`);
-  for (const id of ids) {
-    if (!Number.isInteger(id) || id < 0 || id >= vocabularySize) {
-      throw new WarpsightError(
-        'ERR_ARGUMENT',
-        `inputIds[${index}] holds ${id}: ids are whole numbers from 0 to ${vocabularySize - 1}`,
-      );
-    }
-  }
-  return Int32Array.from(ids);
 }
 
 /** Groups of texts whose padded sizes stay within one run's. */

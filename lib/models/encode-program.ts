@@ -14,8 +14,8 @@ export function bucket(size: number, smallest: number, factor: number): number {
 /** Programs of one model, by what they compute and their buckets; those used last are kept. */
 export type ProgramCache = LruCache<string, Program<ProgramResult>>;
 
-export function programCache(): ProgramCache {
-  return new LruCache(16, (program) => program.dispose());
+export function programCache(capacity = 16): ProgramCache {
+  return new LruCache(capacity, (program) => program.dispose());
 }
 
 /** 16-bit results are widened: what users get is float32. */

@@ -21,13 +21,24 @@ const kInteractiveImages = 4;
 export interface ImageFunction<R extends ProgramResult> {
   /** Tells programs with other functions apart. */
   readonly key: string;
-  /** @param pixels [n, 3, R, R] @param rows int32, those of each picture */
+  /** @param pixels [n, 3, height, width] @param rows int32, those of each picture, where the model has such */
   build(pixels: Tensor<'float32'>, rows: Tensor<'int32'>): R;
 }
 
 interface PixelBatch {
   readonly pixels: ProgramInput;
   readonly count: number;
+  readonly height: number;
+  readonly width: number;
+}
+
+/** What a run computed of some of a call's pictures, which came out in one size. */
+export interface ImageRun<R> {
+  readonly result: R;
+  /** Which pictures of the call, in the order of the result's rows. */
+  readonly indices: readonly number[];
+  readonly height: number;
+  readonly width: number;
 }
 
 /** Pictures in any form to what a model computes of their pixels: decoded off the main thread, then one native call for a batch. */
@@ -38,10 +49,11 @@ export class ImageRunner {
   constructor(
     readonly options: {
       readonly device: string;
-      /** Height and width in pixels that the model takes. */
-      readonly imageSize: number;
-      /** The rows that the function is told for picture i: the same number for each. */
-      readonly rowsOf: (image: number) => readonly number[];
+      /** Height and width in pixels that the model takes; undefined: pictures of any form, of at least `leastSide` pixels. */
+      readonly imageSize: number | undefined;
+      readonly leastSide?: number;
+      /** The rows that the function is told for picture i: the same number for each; none by default. */
+      readonly rowsOf?: (image: number) => readonly number[];
       /** Without it only pre-processed pixels are taken. */
       readonly imageProcessor: ImageProcessor | undefined;
       readonly programs: ProgramCache;
@@ -56,28 +68,50 @@ export class ImageRunner {
    * @throws {WarpsightError} ERR_IMAGE, ERR_SHAPE, ERR_CONFIG, ERR_ABORTED, ERR_DISPOSED
    */
   async run<R extends ProgramResult>(images: ImageInputs, fn: ImageFunction<R>, signal: AbortSignal | undefined): Promise<R[]> {
+    return (await this.runs(images, fn, signal)).map(({ result }) => result);
+  }
+
+  /** The same, told which pictures each result is of. Pictures of a model without an image size are taken together by the size they come out in. */
+  async runs<R extends ProgramResult>(
+    images: ImageInputs,
+    fn: ImageFunction<R>,
+    signal: AbortSignal | undefined,
+  ): Promise<ImageRun<R>[]> {
     this.#alive();
     const list = Array.isArray(images) ? (images as readonly ImageInput[]) : [images as ImageInput];
-    const parts: R[] = [];
-    if (list.length === 0) return parts;
+    const runs: ImageRun<R>[] = [];
+    if (list.length === 0) return runs;
     const pixelTensors = list.filter(isPixelTensor);
     if (pixelTensors.length > 0) {
       if (pixelTensors.length < list.length) {
         throw new WarpsightError('ERR_IMAGE', 'pictures and pre-processed { pixels, shape } can not be mixed in one call');
       }
-      for (const batch of splitPixels(pixelTensors, this.options.imageSize)) parts.push(this.#runPixels(batch, fn, signal));
-      return parts;
+      let next = 0;
+      for (const batch of splitPixels(pixelTensors, this.options)) {
+        const { count, height, width } = batch;
+        runs.push({ result: this.#runPixels(batch, fn, signal), indices: range(next, count), height, width });
+        next += count;
+      }
+      return runs;
     }
-    const { imageProcessor } = this.options;
+    const { imageProcessor, imageSize } = this.options;
     if (!imageProcessor) {
       throw new WarpsightError('ERR_CONFIG', 'this model has no preprocessor_config.json: pass pre-processed { pixels, shape }');
     }
+    const options = signal ? { signal } : {};
     for (let i = 0; i < list.length; i += kMostImages) {
-      const plan = await imageProcessor.prepare(list.slice(i, i + kMostImages), signal ? { signal } : {});
+      const some = list.slice(i, i + kMostImages);
+      const plans =
+        imageSize === undefined
+          ? await imageProcessor.prepareBySize(some, options)
+          : [{ plan: await imageProcessor.prepare(some, options), indices: range(0, some.length) }];
       this.#alive();
-      parts.push(this.#runPlan(plan, fn, signal));
+      for (const { plan, indices } of plans) {
+        const { height, width } = plan;
+        runs.push({ result: this.#runPlan(plan, fn, signal), indices: indices.map((index) => i + index), height, width });
+      }
     }
-    return parts;
+    return runs;
   }
 
   dispose(): void {
@@ -86,22 +120,19 @@ export class ImageRunner {
   }
 
   #runPixels<R extends ProgramResult>(batch: PixelBatch, fn: ImageFunction<R>, signal: AbortSignal | undefined): R {
-    const n = bucket(batch.count, 1, 2);
-    const size = this.options.imageSize;
-    const inputs: InputSpec[] = [{ shape: [dim('n', n), 3, size, size] }, { shape: [this.#rowsDim(n)], dtype: 'int32' }];
-    const program = this.#program(`pixels ${fn.key} ${n}`, inputs, (pixels, pooled) =>
-      fn.build(pixels as Tensor<'float32'>, pooled as Tensor<'int32'>),
+    const { count, height, width } = batch;
+    const n = bucket(count, 1, 2);
+    const inputs: InputSpec[] = [{ shape: [dim('n', n), 3, height, width] }, ...this.#rowsSpec(n)];
+    const program = this.#program(`pixels ${fn.key} ${height} ${width} ${n}`, inputs, (pixels, rows) =>
+      fn.build(pixels as Tensor<'float32'>, rows as Tensor<'int32'>),
     );
-    return program.launch([batch.pixels, this.#rows(batch.count)], {
-      bulk: batch.count > kInteractiveImages,
-      signal,
-    }) as R;
+    return program.launch([batch.pixels, ...this.#rows(count)], { bulk: count > kInteractiveImages, signal }) as R;
   }
 
   #runPlan<R extends ProgramResult>(plan: ResizePlan, fn: ImageFunction<R>, signal: AbortSignal | undefined): R {
     const { sources, images, taps, scratchBytes, width, height } = plan;
     const { imageSize } = this.options;
-    if (width !== imageSize || height !== imageSize) {
+    if (imageSize !== undefined && (width !== imageSize || height !== imageSize)) {
       throw new WarpsightError(
         'ERR_CONFIG',
         `preprocessor_config.json makes pictures of ${width} x ${height}, the model takes ${imageSize} x ${imageSize}`,
@@ -119,22 +150,22 @@ export class ImageRunner {
       { shape: [dims.bytes], dtype: 'uint8' },
       { shape: [dims.n, kDescriptor.length], dtype: 'int32' },
       { shape: [dims.taps], dtype: 'int32' },
-      { shape: [this.#rowsDim(dims.n.max)], dtype: 'int32' },
+      ...this.#rowsSpec(dims.n.max),
     ];
-    const key = `pictures ${fn.key} ${Object.values(dims)
+    const key = `pictures ${fn.key} ${height} ${width} ${Object.values(dims)
       .map(({ max }) => max)
       .join(' ')}`;
-    const program = this.#program(key, inputs, (pixels, descriptors, tables, pooled) => {
+    const program = this.#program(key, inputs, (pixels, descriptors, tables, rows) => {
       const normalised = resizeNormalize(pixels as Tensor<'uint8'>, descriptors as Tensor<'int32'>, tables as Tensor<'int32'>, {
         width,
         height,
         table: this.#table!,
         scratchBytes: dims.scratch,
       }); // [n, 3, R, R]
-      return fn.build(normalised, pooled as Tensor<'int32'>);
+      return fn.build(normalised, rows as Tensor<'int32'>);
     });
     const borrowed = new Borrowed(sources, () => releaseDecoded(bytes));
-    const result = program.launch([borrowed, images, taps, this.#rows(count)], {
+    const result = program.launch([borrowed, images, taps, ...this.#rows(count)], {
       sizes: { scratch: scratchBytes },
       bulk: count > kInteractiveImages,
       signal,
@@ -143,12 +174,14 @@ export class ImageRunner {
     return result;
   }
 
-  #rows(count: number): Int32Array {
-    return Int32Array.from(Array.from({ length: count }, (_, i) => this.options.rowsOf(i)).flat());
+  #rows(count: number): Int32Array[] {
+    const { rowsOf } = this.options;
+    return rowsOf ? [Int32Array.from(range(0, count).flatMap((i) => rowsOf(i)))] : [];
   }
 
-  #rowsDim(most: number) {
-    return dim('n', most, this.options.rowsOf(0).length);
+  #rowsSpec(most: number): InputSpec[] {
+    const { rowsOf } = this.options;
+    return rowsOf ? [{ shape: [dim('n', most, rowsOf(0).length)], dtype: 'int32' }] : [];
   }
 
   #program(key: string, inputs: readonly InputSpec[], build: (...inputs: Tensor[]) => ProgramResult) {
@@ -161,20 +194,27 @@ export class ImageRunner {
   }
 }
 
-function splitPixels(tensors: readonly PixelTensor[], imageSize: number): PixelBatch[] {
+function range(first: number, count: number): number[] {
+  return Array.from({ length: count }, (_, i) => first + i);
+}
+
+function splitPixels(tensors: readonly PixelTensor[], size: { imageSize: number | undefined; leastSide?: number }): PixelBatch[] {
+  const { imageSize, leastSide = 1 } = size;
   const batches: PixelBatch[] = [];
-  const inner = 3 * imageSize * imageSize;
   for (const { pixels, shape } of tensors) {
-    const [n = 0, channels, height, width] = shape;
-    if (shape.length !== 4 || channels !== 3 || height !== imageSize || width !== imageSize) {
-      throw new WarpsightError(
-        'ERR_SHAPE',
-        `pixels must be [n, 3, ${imageSize}, ${imageSize}]: the shape given is [${shape.join(', ')}]`,
-      );
+    const [n = 0, channels, height = 0, width = 0] = shape;
+    const fits = imageSize === undefined ? Math.min(height, width) >= leastSide : height === imageSize && width === imageSize;
+    if (shape.length !== 4 || channels !== 3 || !fits) {
+      const wanted =
+        imageSize === undefined
+          ? `[n, 3, height, width] of at least ${leastSide} x ${leastSide}`
+          : `[n, 3, ${imageSize}, ${imageSize}]`;
+      throw new WarpsightError('ERR_SHAPE', `pixels must be ${wanted}: the shape given is [${shape.join(', ')}]`);
     }
+    const inner = 3 * height * width;
     for (let i = 0; i < n; i += kMostImages) {
       const count = Math.min(kMostImages, n - i);
-      batches.push({ pixels: pixels.subarray(i * inner, (i + count) * inner), count });
+      batches.push({ pixels: pixels.subarray(i * inner, (i + count) * inner), count, height, width });
     }
   }
   return batches;

@@ -1,12 +1,12 @@
+import { checkTensors, type ExpectedTensor } from '../checkpoint/expected';
 import type { CheckpointTensor } from '../checkpoint/folder';
 import type { Naming } from '../checkpoint/names';
 import type { WeightLoader } from '../checkpoint/weight-loader';
-import { WarpsightError } from '../errors';
 import type { DecoderLayer } from '../nn/decoder-layer';
 import type { Linear } from '../nn/encoder-layer';
-import { type Shape, sameShape } from '../shape';
 import { Weight } from '../weight';
 import type { LanguageParts } from './language-model';
+import { linearTensors } from './layer-names';
 import { type LlamaConfig, ropeFrequencies } from './llama-config';
 
 // The names that models ask for are those of transformers 5: `model.language_model.…` without its `model.`, and `lm_head.weight`.
@@ -34,66 +34,38 @@ export function canonicalLlamaName(stored: string): string | undefined {
 export const llamaNaming: Naming = { canonical: canonicalLlamaName, refuse: () => undefined };
 
 /** Every tensor that a Llama of this config needs, by canonical name. */
-export function llamaTensors(config: LlamaConfig): [string, Shape][] {
+export function llamaTensors(config: LlamaConfig): ExpectedTensor[] {
   const { hiddenSize: D, intermediateSize: I, heads, kvHeads, headWidth: d, vocabularySize: V } = config;
-  const linear = (name: string, rows: number, columns: number, bias: boolean): [string, Shape][] => [
-    [`${name}.weight`, [rows, columns]],
-    ...(bias ? [[`${name}.bias`, [rows]] as [string, Shape]] : []),
-  ];
   const layers = Array.from({ length: config.layers }, (_, i) => `language_model.layers.${i}`).flatMap(
-    (layer): [string, Shape][] => [
+    (layer): ExpectedTensor[] => [
       [`${layer}.input_layernorm.weight`, [D]],
-      ...linear(`${layer}.self_attn.q_proj`, heads * d, D, config.attentionBias),
-      ...linear(`${layer}.self_attn.k_proj`, kvHeads * d, D, config.attentionBias),
-      ...linear(`${layer}.self_attn.v_proj`, kvHeads * d, D, config.attentionBias),
-      ...linear(`${layer}.self_attn.o_proj`, D, heads * d, config.attentionBias),
+      ...linearTensors(`${layer}.self_attn.q_proj`, heads * d, D, config.attentionBias),
+      ...linearTensors(`${layer}.self_attn.k_proj`, kvHeads * d, D, config.attentionBias),
+      ...linearTensors(`${layer}.self_attn.v_proj`, kvHeads * d, D, config.attentionBias),
+      ...linearTensors(`${layer}.self_attn.o_proj`, D, heads * d, config.attentionBias),
       [`${layer}.post_attention_layernorm.weight`, [D]],
-      ...linear(`${layer}.mlp.gate_proj`, I, D, config.mlpBias),
-      ...linear(`${layer}.mlp.up_proj`, I, D, config.mlpBias),
-      ...linear(`${layer}.mlp.down_proj`, D, I, config.mlpBias),
+      ...linearTensors(`${layer}.mlp.gate_proj`, I, D, config.mlpBias),
+      ...linearTensors(`${layer}.mlp.up_proj`, I, D, config.mlpBias),
+      ...linearTensors(`${layer}.mlp.down_proj`, D, I, config.mlpBias),
     ],
   );
   return [
     [kTokens, [V, D]],
     ...layers,
     ['language_model.norm.weight', [D]],
-    ...(config.tied ? [] : [['lm_head.weight', [V, D]] as [string, Shape]]),
+    ...(config.tied ? [] : [['lm_head.weight', [V, D]] as const]),
   ];
 }
 
-/**
- * Compares a checkpoint with what its config needs, so that nothing stays unfilled and nothing is read that isn't there.
- *
- * @throws {WarpsightError} ERR_CHECKPOINT: a tensor is missing, of another shape, no float, or of a layer that the config doesn't have
- */
-export function checkTensors(
+/** @throws {WarpsightError} ERR_CHECKPOINT: see checkTensors */
+export function checkLlamaTensors(
   tensors: ReadonlyMap<string, CheckpointTensor>,
-  expected: readonly (readonly [string, Shape])[],
-  layers: number,
+  expected: readonly ExpectedTensor[],
+  { layers }: LlamaConfig,
 ): void {
-  for (const [name, shape] of expected) {
-    const tensor = tensors.get(name);
-    if (!tensor) {
-      const hint = name === 'lm_head.weight' ? ', and the config does not tie the head to the embedding' : '';
-      throw new WarpsightError('ERR_CHECKPOINT', `the checkpoint has no tensor "${name}"${hint}`);
-    }
-    const { stored, fileName } = tensor;
-    const says = `checkpoint "${fileName}": "${stored.name}" is`;
-    if (!sameShape(stored.shape, shape)) {
-      throw new WarpsightError('ERR_CHECKPOINT', `${says} [${stored.shape.join(', ')}], the config says [${shape.join(', ')}]`);
-    }
-    if (!['F32', 'F16', 'BF16'].includes(stored.dtype)) {
-      throw new WarpsightError('ERR_CHECKPOINT', `${says} ${stored.dtype}; weights must be F32, F16 or BF16`);
-    }
-  }
-  for (const [name, { stored, fileName }] of tensors) {
-    const [, layer] = /^language_model\.layers\.(\d+)\./.exec(name) ?? [];
-    if (layer === undefined || Number(layer) < layers) continue;
-    throw new WarpsightError(
-      'ERR_CHECKPOINT',
-      `checkpoint "${fileName}": it has "${stored.name}", but the config says that there are ${layers} layers`,
-    );
-  }
+  const stack = { name: 'language_model', prefix: 'language_model.layers.', layers };
+  const hint = (name: string) => (name === 'lm_head.weight' ? ', and the config does not tie the head to the embedding' : '');
+  checkTensors(tensors, expected, [stack], hint);
 }
 
 /** The parts of a Llama; the loader fills their weights. */

@@ -12,7 +12,7 @@ import type { Weight } from '../weight';
 import type { LoadOptions } from './clip';
 import { checkTokenIds, LanguageModel } from './language-model';
 import { type LlamaConfig, parseLlamaConfig } from './llama-config';
-import { checkTensors, kTokens, llamaNaming, llamaParts, llamaTensors } from './llama-tensors';
+import { checkLlamaTensors, kTokens, llamaNaming, llamaParts, llamaTensors } from './llama-tensors';
 import { checkTokenizer, chooseDtype, tokenizerOf, withCheckpoint } from './loading';
 
 const kDefaultCacheTokens = 4096;
@@ -74,7 +74,7 @@ export class Llama {
     const { signal, dtype = 'auto', onProgress } = options;
     return withCheckpoint('Llama.fromPretrained', folderOrHubId, options, llamaNaming, async ({ checkpoint, folder, device }) => {
       const config = parseLlamaConfig(checkpoint.config);
-      checkTensors(checkpoint.tensors, llamaTensors(config), config.layers);
+      checkLlamaTensors(checkpoint.tensors, llamaTensors(config), config);
       const { tokenizer, chatTemplate, endIds } = await textOf(folder, config, signal);
       const stored = checkpoint.tensors.get(kTokens)?.stored.dtype;
       const loader = new WeightLoader(checkpoint, device, chooseDtype(dtype, device, stored));

@@ -1,8 +1,9 @@
 import { JsonObject, shown } from '../checkpoint/json';
 import { WarpsightError } from '../errors';
 import type { Activation } from '../ops';
-import { activationOf, parseClipVisionConfig, type VisionConfig } from './clip-config';
+import { parseClipVisionConfig } from './clip-config';
 import { type LlamaConfig, llamaFields } from './llama-config';
+import { activationOf, type VisionConfig } from './tower-config';
 import type { FeatureSelection } from './vision-encoder';
 
 /** A LLaVA: CLIP's vision tower, a projector of two layers, a Llama. */

@@ -1,10 +1,11 @@
+import type { ExpectedTensor } from '../checkpoint/expected';
 import type { WeightLoader } from '../checkpoint/weight-loader';
 import type { Linear } from '../nn/encoder-layer';
-import type { Shape } from '../shape';
-import { encoder, norm } from './clip-tensors';
+import { encoder } from './clip-tensors';
+import { clipLayer, linearTensors, normTensors } from './layer-names';
 import type { Projector } from './llava';
 import type { LlavaConfig } from './llava-config';
-import { encoderLayer, layerNorm, patches, visionPositions } from './tower-weights';
+import { encoderLayers, layerNorm, patches, visionPositions } from './tower-weights';
 import { VisionFeatures } from './vision-encoder';
 
 /** Layers of the vision tower that are read: those behind the last state are not loaded. */
@@ -13,19 +14,17 @@ function layersRead({ selection }: LlavaConfig): number {
 }
 
 /** What a LLaVA needs beside its language model, by canonical name. */
-export function llavaTensors(config: LlavaConfig): [string, Shape][] {
+export function llavaTensors(config: LlavaConfig): ExpectedTensor[] {
   const { vision, text, selection, projectorBias } = config;
   const D = vision.hiddenSize;
   const tokens = Math.floor(vision.imageSize / vision.patchSize) ** 2 + 1;
-  const projector = (name: string, rows: number, columns: number): [string, Shape][] => [
-    [`multi_modal_projector.${name}.weight`, [rows, columns]],
-    ...(projectorBias ? [[`multi_modal_projector.${name}.bias`, [rows]] as [string, Shape]] : []),
-  ];
+  const projector = (name: string, rows: number, columns: number) =>
+    linearTensors(`multi_modal_projector.${name}`, rows, columns, projectorBias);
   return [
     ['vision_model.embeddings.class_embedding', [D]],
     ['vision_model.embeddings.patch_embedding.weight', [D, 3, vision.patchSize, vision.patchSize]],
     ['vision_model.embeddings.position_embedding.weight', [tokens, D]],
-    ...norm('vision_model.pre_layrnorm', D),
+    ...normTensors('vision_model.pre_layrnorm', D),
     ...encoder('vision_model', { ...vision, layers: layersRead(config) }),
     ...projector('linear_1', text.hiddenSize, D * selection.states.length),
     ...projector('linear_2', text.hiddenSize, text.hiddenSize),
@@ -43,7 +42,7 @@ export function llavaVisionParts(config: LlavaConfig, load: WeightLoader): { vis
       positions: visionPositions(load, vision, 1),
     },
     preNorm: layerNorm(load, 'vision_model.pre_layrnorm', vision),
-    layers: Array.from({ length: layersRead(config) }, (_, i) => encoderLayer(load, `vision_model.encoder.layers.${i}`, vision)),
+    layers: encoderLayers(load, 'vision_model.encoder.layers.', { ...vision, layers: layersRead(config) }, clipLayer),
     dtype: load.compute,
   });
   const layer = (name: string, columns: number): Linear => ({

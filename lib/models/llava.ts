@@ -17,7 +17,7 @@ import { type ImageInputs, ImageRunner, joinRows } from './image-runner';
 import { checkTokenIds, LanguageModel, type LanguageParts, type SplicedFeatures } from './language-model';
 import { cacheBytes, cacheTokens, checkLength, type GenerativeLoadOptions, textOf } from './llama';
 import type { LlamaConfig } from './llama-config';
-import { checkTensors, kTokens, llamaNaming, llamaParts, llamaTensors } from './llama-tensors';
+import { checkLlamaTensors, kTokens, llamaNaming, llamaParts, llamaTensors } from './llama-tensors';
 import { type LlavaConfig, parseLlavaConfig } from './llava-config';
 import { llavaTensors, llavaVisionParts } from './llava-tensors';
 import { chooseDtype, imageProcessorOf, withCheckpoint } from './loading';
@@ -134,7 +134,7 @@ export class LLaVA {
     const { signal, dtype = 'auto', onProgress } = options;
     return withCheckpoint('LLaVA.fromPretrained', folderOrHubId, options, llamaNaming, async ({ checkpoint, folder, device }) => {
       const config = parseLlavaConfig(checkpoint.config);
-      checkTensors(checkpoint.tensors, [...llavaTensors(config), ...llamaTensors(config.text)], config.text.layers);
+      checkLlamaTensors(checkpoint.tensors, [...llavaTensors(config), ...llamaTensors(config.text)], config.text);
       const [imageProcessor, text] = await Promise.all([imageProcessorOf(folder), textOf(folder, config.text, signal)]);
       const stored = checkpoint.tensors.get(kTokens)?.stored.dtype;
       const loader = new WeightLoader(checkpoint, device, chooseDtype(dtype, device, stored));

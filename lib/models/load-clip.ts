@@ -8,9 +8,10 @@ import type { Weight } from '../weight';
 import type { ClipComposition, LoadOptions } from './clip';
 import { type ClipConfig, type ClipModelConfig, parseClipModelConfig, type SiglipConfig } from './clip-config';
 import { checkClipTensors } from './clip-tensors';
+import { clipLayer } from './layer-names';
 import { checkTokenizer, chooseDtype, imageProcessorOf, tokenizerOf, withCheckpoint } from './loading';
 import { SiglipTextTransformer, type TextEncoder, TextTransformer } from './text-encoder';
-import { encoderLayer, layerNorm, linear, mlp, patches, textEmbedding, tower, visionPositions } from './tower-weights';
+import { encoderLayers, layerNorm, linear, mlp, patches, textEmbedding, tower, visionPositions } from './tower-weights';
 import { SiglipVisionTransformer, type VisionEncoder, VisionTransformer } from './vision-encoder';
 
 /** The model that ships with the package. */
@@ -69,8 +70,8 @@ function openaiParts(config: ClipConfig, load: WeightLoader): ClipParts {
   const dtype = load.compute;
   const V = 'vision_model';
   const T = 'text_model';
-  const visionTower = tower(load, V, vision);
-  const textTower = tower(load, T, text);
+  const visionTower = tower(load, `${V}.encoder.layers.`, vision, clipLayer);
+  const textTower = tower(load, `${T}.encoder.layers.`, text, clipLayer);
   return {
     visionEncoder: new VisionTransformer(vision.imageSize, {
       embedding: {
@@ -103,7 +104,7 @@ function siglipParts(config: SiglipConfig, load: WeightLoader): ClipParts {
     weight: load.matrix([{ name: `${head}.attention.in_proj_weight`, first, count }], [count, D]),
     bias: load.vector([{ name: `${head}.attention.in_proj_bias`, first, count }], count),
   });
-  const layers = Array.from({ length: vision.layers }, (_, i) => encoderLayer(load, `vision_model.encoder.layers.${i}`, vision));
+  const layers = encoderLayers(load, 'vision_model.encoder.layers.', vision, clipLayer);
   return {
     visionEncoder: new SiglipVisionTransformer(vision.imageSize, {
       embedding: {
@@ -127,7 +128,7 @@ function siglipParts(config: SiglipConfig, load: WeightLoader): ClipParts {
     }),
     textEncoder: new SiglipTextTransformer(text.contextLength, text.vocabularySize, text.padTokenId, {
       ...textEmbedding(load, text),
-      ...tower(load, 'text_model', text),
+      ...tower(load, 'text_model.encoder.layers.', text, clipLayer),
       finalNorm: layerNorm(load, 'text_model.final_layer_norm', text),
       head: {
         weight: load.matrix(['text_model.head.weight'], [config.projectionDim, text.hiddenSize], 'float32'),

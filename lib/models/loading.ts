@@ -45,7 +45,7 @@ export async function imageProcessorOf(folder: string): Promise<ImageProcessor |
 /** A checkpoint without tokenizer files takes ids only. */
 export async function tokenizerOf(folder: string, signal: AbortSignal | undefined): Promise<Tokenizer | undefined> {
   const names = new Set(await readdir(folder));
-  if (!names.has('tokenizer.json') && !names.has('vocab.json')) return undefined;
+  if (!['tokenizer.json', 'vocab.json', 'vocab.txt'].some((name) => names.has(name))) return undefined;
   return Tokenizer.fromPretrained(folder, signal ? { signal } : {});
 }
 

@@ -1,57 +1,71 @@
 // The weights of CLIP's and SigLIP's towers, by the names of transformers' checkpoints.
 import type { WeightLoader } from '../checkpoint/weight-loader';
 import type { EncoderLayer, LayerNorm, Linear, Mlp, PooledLayer } from '../nn/encoder-layer';
-import type { ClipModelConfig, TowerConfig } from './clip-config';
+import type { ClipModelConfig } from './clip-config';
+import type { LayerNames } from './layer-names';
+import type { TowerConfig } from './tower-config';
 
 // ── towers ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
+/** Layers of which the last one is read in some rows only. */
 export function tower(
   load: WeightLoader,
   prefix: string,
   config: TowerConfig,
+  names: LayerNames,
 ): { layers: EncoderLayer[]; lastLayer: PooledLayer } {
-  const names = Array.from({ length: config.layers }, (_, i) => `${prefix}.encoder.layers.${i}`);
-  const last = names.pop();
-  const layers = names.map((name) => encoderLayer(load, name, config));
-  return { layers, lastLayer: pooledLayer(load, last!, config) };
+  const layers = encoderLayers(load, prefix, { ...config, layers: config.layers - 1 }, names);
+  return { layers, lastLayer: pooledLayer(load, `${prefix}${config.layers - 1}`, config, names) };
 }
 
-export function encoderLayer(load: WeightLoader, name: string, config: TowerConfig): EncoderLayer {
-  return { ...layerParts(load, name, config), qkv: attentionInput(load, name, ['q', 'k', 'v'], config) };
+/** The first `config.layers` layers, named `${prefix}0`, `${prefix}1`, … */
+export function encoderLayers(load: WeightLoader, prefix: string, config: TowerConfig, names: LayerNames): EncoderLayer[] {
+  return Array.from({ length: config.layers }, (_, i) => {
+    const layer = `${prefix}${i}`;
+    return { ...layerParts(load, layer, config, names), qkv: attentionInput(load, layer, 0, 3, config, names) };
+  });
 }
 
-function pooledLayer(load: WeightLoader, name: string, config: TowerConfig): PooledLayer {
+function pooledLayer(load: WeightLoader, layer: string, config: TowerConfig, names: LayerNames): PooledLayer {
   return {
-    ...layerParts(load, name, config),
-    q: attentionInput(load, name, ['q'], config),
-    kv: attentionInput(load, name, ['k', 'v'], config),
+    ...layerParts(load, layer, config, names),
+    q: attentionInput(load, layer, 0, 1, config, names),
+    kv: attentionInput(load, layer, 1, 2, config, names),
   };
 }
 
-function attentionInput(load: WeightLoader, name: string, which: readonly ('q' | 'k' | 'v')[], config: TowerConfig): Linear {
-  const D = config.hiddenSize;
-  const names = which.map((part) => `${name}.self_attn.${part}_proj`);
+/** Of queries, keys and values, `count` from `first` on, in one product. */
+function attentionInput(
+  load: WeightLoader,
+  layer: string,
+  first: number,
+  count: number,
+  { hiddenSize: D }: TowerConfig,
+  { qkv, qkvBias }: LayerNames,
+): Linear {
+  const parts = (of: 'weight' | 'bias') =>
+    typeof qkv === 'string'
+      ? [{ name: `${layer}.${qkv}.${of}`, first: first * D, count: count * D }]
+      : qkv.slice(first, first + count).map((part) => `${layer}.${part}.${of}`);
   return {
-    weight: load.matrix(
-      names.map((part) => `${part}.weight`),
-      [names.length * D, D],
-    ),
-    bias: load.vector(
-      names.map((part) => `${part}.bias`),
-      names.length * D,
-    ),
+    weight: load.matrix(parts('weight'), [count * D, D]),
+    bias: qkvBias ? load.vector(parts('bias'), count * D) : undefined,
   };
 }
 
-function layerParts(load: WeightLoader, name: string, config: TowerConfig) {
-  const D = config.hiddenSize;
+function layerParts(load: WeightLoader, layer: string, config: TowerConfig, names: LayerNames) {
+  const { hiddenSize: D, intermediateSize: I, activation } = config;
   return {
     heads: config.heads,
     headWidth: D / config.heads,
-    norm1: layerNorm(load, `${name}.layer_norm1`, config),
-    out: linear(load, `${name}.self_attn.out_proj`, D, D),
-    norm2: layerNorm(load, `${name}.layer_norm2`, config),
-    mlp: mlp(load, `${name}.mlp`, config),
+    norm1: layerNorm(load, `${layer}.${names.norm1}`, config),
+    out: linear(load, `${layer}.${names.out}`, D, D),
+    norm2: layerNorm(load, `${layer}.${names.norm2}`, config),
+    mlp: {
+      fc1: linear(load, `${layer}.${names.fc1}`, I, D),
+      fc2: linear(load, `${layer}.${names.fc2}`, D, I),
+      activation,
+    },
   };
 }
 
@@ -63,11 +77,16 @@ export function mlp(load: WeightLoader, name: string, config: TowerConfig): Mlp 
   };
 }
 
-export function linear(load: WeightLoader, name: string, rows: number, columns: number): Linear {
-  return { weight: load.matrix([`${name}.weight`], [rows, columns]), bias: load.vector([`${name}.bias`], rows) };
+/** @param compute the dtype of what is multiplied: that of the activations by default */
+export function linear(load: WeightLoader, name: string, rows: number, columns: number, compute = load.compute): Linear {
+  return { weight: load.matrix([`${name}.weight`], [rows, columns], compute), bias: load.vector([`${name}.bias`], rows) };
 }
 
-export function layerNorm(load: WeightLoader, name: string, { hiddenSize, eps }: TowerConfig): LayerNorm {
+export function layerNorm(
+  load: WeightLoader,
+  name: string,
+  { hiddenSize, eps }: Pick<TowerConfig, 'hiddenSize' | 'eps'>,
+): LayerNorm {
   return { weight: load.vector([`${name}.weight`], hiddenSize), bias: load.vector([`${name}.bias`], hiddenSize), eps };
 }
 

@@ -32,7 +32,11 @@ export interface ImageProcessorSpec {
   /** LLaVA's expand2square: the picture is centred on a square of this colour first. */
   readonly padToSquare: Rgb | undefined;
   /** Shorter edge to a length, the longer one in proportion (cut to an integer); or straight to a size. */
-  readonly resize: { readonly kind: 'shortestEdge'; readonly edge: number } | ({ readonly kind: 'exact' } & Size) | undefined;
+  readonly resize:
+    | { readonly kind: 'shortestEdge'; readonly edge: number }
+    | BoundedSize
+    | ({ readonly kind: 'exact' } & Size)
+    | undefined;
   readonly filter: ResampleFilter;
   /** Cut from the centre, or padded with zeros (black before normalising) where the picture is smaller. */
   readonly crop: Size | undefined;
@@ -43,6 +47,15 @@ export interface ImageProcessorSpec {
   readonly std: Triple;
 }
 
+/** ViLT's: the shorter edge to a length, unless the longer one would pass its bound; then both down to a multiple. */
+export interface BoundedSize {
+  readonly kind: 'bounded';
+  readonly shortest: number;
+  readonly longest: number;
+  /** Side of a patch. */
+  readonly multiple: number;
+}
+
 interface ClassDefaults {
   /** How an integer `size` is meant, and the size where none is given. */
   readonly size: { readonly shortestEdge: number } | { readonly square: number };
@@ -51,6 +64,8 @@ interface ClassDefaults {
   readonly mean: Triple;
   readonly std: Triple;
   readonly padsToSquare: boolean;
+  /** Where pictures keep their form: what their sides are multiples of, if the config doesn't say. */
+  readonly sizeDivisor?: number;
 }
 
 const kClipMean: Triple = [0.48145466, 0.4578275, 0.40821073];
@@ -72,6 +87,10 @@ const kClasses: ReadonlyMap<string, ClassDefaults> = new Map([
   ['Llava', { ...kClip, padsToSquare: true }],
   ['Siglip', { ...kClip, size: { square: 224 }, crop: undefined, mean: kHalf, std: kHalf }],
   ['Blip', { ...kClip, size: { square: 384 }, crop: undefined }],
+  [
+    'Vilt',
+    { ...kClip, size: { shortestEdge: 384 }, crop: undefined, mean: kHalf, std: kHalf, padsToSquare: false, sizeDivisor: 32 },
+  ],
   ['ViT', { ...kClip, size: { square: 224 }, crop: undefined, filter: 'bilinear', mean: kHalf, std: kHalf }],
 ]);
 
@@ -140,18 +159,28 @@ function parseSize(
 ): NonNullable<ImageProcessorSpec['resize']> {
   const value = config.size;
   const edgeOnly = 'shortestEdge' in defaults.size;
+  const byEdge = (length: number): NonNullable<ImageProcessorSpec['resize']> => {
+    if (defaults.sizeDivisor === undefined) return { kind: 'shortestEdge', edge: length };
+    const longest = Math.trunc((1333 / 800) * length);
+    return {
+      kind: 'bounded',
+      shortest: length,
+      longest,
+      multiple: edge('size_divisor', config.size_divisor ?? defaults.sizeDivisor),
+    };
+  };
   if (value === undefined || value === null) {
-    if ('shortestEdge' in defaults.size) return { kind: 'shortestEdge', edge: defaults.size.shortestEdge };
+    if ('shortestEdge' in defaults.size) return byEdge(defaults.size.shortestEdge);
     return { kind: 'exact', height: defaults.size.square, width: defaults.size.square };
   }
   if (typeof value === 'number') {
     const length = edge('size', value);
-    return edgeOnly ? { kind: 'shortestEdge', edge: length } : { kind: 'exact', height: length, width: length };
+    return edgeOnly ? byEdge(length) : { kind: 'exact', height: length, width: length };
   }
   const exact = heightAndWidth('size', value);
   if (exact !== undefined) return { kind: 'exact', ...exact };
   const sizes = record('size', value);
-  if ('shortest_edge' in sizes) return { kind: 'shortestEdge', edge: edge('size.shortest_edge', sizes.shortest_edge) };
+  if ('shortest_edge' in sizes) return byEdge(edge('size.shortest_edge', sizes.shortest_edge));
   throw configError('size', 'must be an integer, { shortest_edge } or { height, width }', value);
 }
 
@@ -234,9 +263,22 @@ export function placementOf(spec: ImageProcessorSpec, source: Size): Placement {
 function resizedSize({ resize }: ImageProcessorSpec, { height, width }: Size): Size {
   if (resize === undefined) return { height, width };
   if (resize.kind === 'exact') return { height: resize.height, width: resize.width };
+  if (resize.kind === 'bounded') return boundedSize(resize, { height, width });
   const { edge } = resize;
   const longer = (long: number, short: number) => Math.trunc((edge * long) / short);
   return width <= height ? { width: edge, height: longer(height, width) } : { width: longer(width, height), height: edge };
+}
+
+/** source: transformers/models/vilt/image_processing_vilt.py, get_resize_output_image_size; one patch at least, where it has none. */
+function boundedSize({ shortest, longest, multiple }: BoundedSize, { height, width }: Size): Size {
+  const scale = shortest / Math.min(height, width);
+  const scaled = [height < width ? shortest : scale * height, height < width ? scale * width : shortest] as const;
+  const longer = Math.max(...scaled);
+  const [h, w] = scaled.map((side) => {
+    const bounded = Math.trunc(longer > longest ? side * (longest / longer) + 0.5 : side + 0.5);
+    return Math.max(multiple, Math.floor(bounded / multiple) * multiple);
+  });
+  return { height: h!, width: w! };
 }
 
 /**
@@ -326,10 +368,31 @@ export class ImageProcessor {
    * @throws {WarpsightError} ERR_IMAGE for the first picture that cannot be decoded, or 2 GiB and more of decoded bytes; ERR_ABORTED
    */
   async prepare(inputs: readonly ImageInput[], options: PrepareOptions = {}): Promise<ResizePlan> {
-    if (options.signal?.aborted) throw abortError(options.signal);
-    const taken = inputs.map(takeImage);
-    const placed = await Promise.all(taken.map((image) => this.#decode(image, options)));
-    return joinPlaced(placed, this.spec);
+    return joinPlaced(await this.#placed(inputs, options), this.spec);
+  }
+
+  /**
+   * The same for a processor that keeps the form of pictures: a plan for each size that comes out, and which of the inputs it is for.
+   *
+   * @throws {WarpsightError} as prepare
+   */
+  async prepareBySize(
+    inputs: readonly ImageInput[],
+    options: PrepareOptions = {},
+  ): Promise<{ readonly plan: ResizePlan; readonly indices: readonly number[] }[]> {
+    const placed = await this.#placed(inputs, options);
+    const groups = new Map<string, number[]>();
+    placed.forEach(({ height, width }, i) => {
+      const key = `${height} x ${width}`;
+      groups.set(key, [...(groups.get(key) ?? []), i]);
+    });
+    return [...groups.values()].map((indices) => ({
+      plan: joinPlaced(
+        indices.map((i) => placed[i]!),
+        this.spec,
+      ),
+      indices,
+    }));
   }
 
   /**
@@ -359,6 +422,11 @@ export class ImageProcessor {
       bytes += image.data.length;
     }
     if (group.length > 0) yield joinPlaced(group, this.spec);
+  }
+
+  async #placed(inputs: readonly ImageInput[], options: PrepareOptions): Promise<PlacedImage[]> {
+    if (options.signal?.aborted) throw abortError(options.signal);
+    return Promise.all(inputs.map(takeImage).map((image) => this.#decode(image, options)));
   }
 
   async #decode(taken: ReturnType<typeof takeImage>, options: PrepareOptions): Promise<PlacedImage> {

@@ -1,5 +1,6 @@
 // CLIP and SigLIP in float64, as plainly as the papers put them: one row after the other, no fusion, padding computed where it is there.
-import { parseClipModelConfig, type TowerConfig } from '../../lib/models/clip-config';
+import { parseClipModelConfig } from '../../lib/models/clip-config';
+import type { TowerConfig } from '../../lib/models/tower-config';
 import { attend, dot, kActivations, linear, type Row, type Rows, rowOf, sum, unit } from '../support/float64';
 import type { Json, Stored, Tensors } from './model-folder';
 

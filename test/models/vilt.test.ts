@@ -1,0 +1,3 @@
+import { describeViltGolden, kViltFixtures } from './vilt-golden';
+
+for (const folder of kViltFixtures) describeViltGolden(folder, { device: 'cpu', dtype: 'float32' });
