@@ -5,6 +5,8 @@ export { type ErrorCode, WarpsightError } from './errors';
 export { type ChatMessage, type ChatPart, ChatTemplate } from './generate/chat-template';
 export { Generation, type GenerationResult } from './generate/generation';
 export type { GenerateOptions } from './generate/options';
+export { type BlipImages, BlipImageTextMatching, type BlipOutput } from './models/blip';
+export type { BlipConfig } from './models/blip-config';
 export {
   CLIP,
   type ClipComposition,

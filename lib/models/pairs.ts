@@ -2,7 +2,7 @@
 import { Tensor } from '../tensor';
 
 /** Rows of one run: beyond it the work goes in several. */
-const kMostRows = 16_384;
+export const kMostRows = 16_384;
 
 export interface Pair {
   /** Which of the run's images. */

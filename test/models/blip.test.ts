@@ -1,0 +1,3 @@
+import { describeBlipGolden } from './blip-golden';
+
+describeBlipGolden({ device: 'cpu', dtype: 'float32' });
