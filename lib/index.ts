@@ -39,6 +39,17 @@ export { ImageProcessor } from './preprocess/image-processor';
 export type { ImageInput, PixelTensor, RawPixels } from './preprocess/image-source';
 export { Tokenizer } from './preprocess/tokenizer';
 export { dim, type InputSpec, type LaunchOptions, type Program } from './program';
+export {
+  type CandidateInputs,
+  Candidates,
+  encodeCandidates,
+  type RankedCandidate,
+  type Reranker,
+  type RerankQuery,
+  type RetrieveAndRerankOptions,
+  type Retriever,
+  retrieveAndRerank,
+} from './retrieve-and-rerank';
 export type { Shape } from './shape';
 export { scope, Tensor, type TensorOptions } from './tensor';
 export { Weight, type WeightOptions } from './weight';

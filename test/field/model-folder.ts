@@ -59,7 +59,7 @@ export function randomOf(
     const count = elements(shape);
     const width = shape.length > 1 ? count / shape[0]! : 1;
     const random = normal(count, seed * 1000 + n++, /embed|probe/.test(name) ? 0.5 : 1 / Math.sqrt(width));
-    if (/norm\w*\.weight$/.test(name)) for (let i = 0; i < count; i++) random[i] = 1 + 0.2 * random[i]!;
+    if (/norm\w*\.weight$/i.test(name)) for (let i = 0; i < count; i++) random[i] = 1 + 0.2 * random[i]!;
     else if (/bias$/.test(name)) for (let i = 0; i < count; i++) random[i] = 0.2 * random[i]!;
     if (name === 'logit_scale') random[0] = 2.6592;
     if (name === 'logit_bias') random[0] = -1.5;

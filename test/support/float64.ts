@@ -49,6 +49,30 @@ export function linear(x: Row, weight: Numbers, bias?: Numbers): Row {
   return Float64Array.from({ length: weight.shape[0]! }, (_, n) => dot(rowOf(weight, n), x) + (bias?.values[n] ?? 0));
 }
 
+/** (x − mean) / √(var + eps) · weight + bias */
+export function layerNorm(x: Row, weight: Numbers, bias: Numbers, eps: number): Row {
+  const mean = x.reduce((a, b) => a + b, 0) / x.length;
+  const variance = x.reduce((a, b) => a + (b - mean) ** 2, 0) / x.length;
+  return x.map((value, d) => ((value - mean) / Math.sqrt(variance + eps)) * weight.values[d]! + bias.values[d]!);
+}
+
+/** A convolution of one picture whose stride is its kernel's side, row by row; kernel [D, 3, p, p], pixels [3, H, W]. */
+export function patchRows(pixels: ArrayLike<number>, [H, W]: readonly [number, number], kernel: Numbers, bias?: Numbers): Rows {
+  const [D, , p] = kernel.shape as [number, number, number];
+  const columns = Math.floor(W / p);
+  return Array.from({ length: Math.floor(H / p) * columns }, (_, i) => {
+    const [top, left] = [Math.floor(i / columns) * p, (i % columns) * p];
+    return Float64Array.from({ length: D }, (_, d) => {
+      let total = bias?.values[d] ?? 0;
+      rowOf(kernel, d).forEach((weight, k) => {
+        const [c, y, x] = [Math.floor(k / (p * p)), Math.floor(k / p) % p, k % p];
+        total += weight * pixels[(c * H + top + y) * W + left + x]!;
+      });
+      return total;
+    });
+  });
+}
+
 export function sum(a: ArrayLike<number>, b: ArrayLike<number>): Row {
   return Float64Array.from({ length: a.length }, (_, i) => a[i]! + b[i]!);
 }

@@ -1,0 +1,3 @@
+import { describePairShapes } from './pair-shapes';
+
+describePairShapes('cpu');
