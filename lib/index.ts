@@ -2,6 +2,7 @@
 export { counters, Device, type DeviceName, device, devices, setThreads, threads } from './device';
 export type { ArrayOf, DType, Float } from './dtype';
 export { type ErrorCode, WarpsightError } from './errors';
+export * as fusion from './fusion';
 export { type ChatMessage, type ChatPart, ChatTemplate } from './generate/chat-template';
 export { Generation, type GenerationResult } from './generate/generation';
 export type { GenerateOptions } from './generate/options';

@@ -45,7 +45,7 @@ export interface PooledLayer extends EncoderLayerParts {
 }
 
 /** Which rows attend to which; see {@link AttentionLayout}. */
-export type Sequences = Pick<AttentionLayout, 'segments' | 'maxQueries' | 'maxKeys' | 'causal'>;
+export type Sequences = Pick<AttentionLayout, 'segments' | 'maxQueries' | 'maxKeys' | 'causal' | 'mask'>;
 
 export function norm<F extends Float>(x: Tensor<F>, { weight, bias, eps }: LayerNorm): Tensor<F> {
   return layerNorm(x, weight, { bias, eps });

@@ -1,0 +1,3 @@
+import { describeFusion } from './compositions';
+
+describeFusion('cpu');
