@@ -187,10 +187,10 @@ export class ViLT {
    */
   async score(images: ImageInputs, texts: TextInput, options: PairOptions = {}): Promise<number[][]> {
     this.#require('retrieval', 'score');
-    const { logits, pooled, texts: m } = await this.#run(images, texts, 'all', options.signal);
+    const { logits, pooled, images: n, texts: m } = await this.#run(images, texts, 'all', options.signal);
     try {
       const all = await logits.read();
-      return Array.from({ length: all.length / m }, (_, i) => [...all.subarray(i * m, (i + 1) * m)]);
+      return Array.from({ length: n }, (_, i) => [...all.subarray(i * m, (i + 1) * m)]);
     } finally {
       logits.dispose();
       pooled.dispose();
@@ -257,7 +257,7 @@ export class ViLT {
     texts: TextInput,
     which: 'each' | 'all',
     signal: AbortSignal | undefined,
-  ): Promise<{ logits: Tensor<'float32'>; pooled: Tensor<'float32'>; texts: number }> {
+  ): Promise<{ logits: Tensor<'float32'>; pooled: Tensor<'float32'>; images: number; texts: number }> {
     this.#alive();
     const { contextLength, vocabularySize } = this.config.text;
     const padTokenId = this.tokenizer?.padTokenId ?? this.config.padTokenId;
@@ -285,7 +285,7 @@ export class ViLT {
       const outputs = this.#parts.head.kind === 'retrieval' ? 1 : this.#parts.head.labels.length;
       const logits = await inOrder(parts, ({ logits }) => logits, outputs, this.device);
       const pooled = await inOrder(parts, ({ pooled }) => pooled, vision.hiddenSize, this.device);
-      return { logits, pooled, texts: rows.length };
+      return { logits, pooled, images: n, texts: rows.length };
     } catch (error) {
       for (const { logits, pooled } of parts) for (const tensor of [logits, pooled]) tensor.dispose();
       throw error;
