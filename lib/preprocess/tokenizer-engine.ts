@@ -12,6 +12,9 @@ const kUnitsPerId = 8;
 /** A prefix is long enough when it gives this many tokens more than are kept: what follows it doesn't reach back that far. */
 const kMargin = 20;
 
+/** WordPiece takes a longer word as unknown, one token; its beginning alone could be as many pieces. */
+const kLongestWord = 100;
+
 /** A run of white space; `\s` without U+FEFF, which is none in Unicode. */
 const kSpaces = /[\t-\r \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]{2,}/g;
 
@@ -99,7 +102,7 @@ export class TokenizerEngine {
       );
     }
     const end = Math.min(text.length, kLongestText);
-    const wanted = room + 1 + kMargin;
+    const wanted = room + 1 + kMargin + (this.#tables.model.kind === 'wordpiece' ? kLongestWord : 0);
     for (let prefix = kUnitsPerId * wanted; ; ) {
       const ids = this.#idsOf(text.slice(0, Math.min(prefix, end)));
       if (prefix >= end || ids.length >= wanted) return ids;

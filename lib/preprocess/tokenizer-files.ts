@@ -8,7 +8,7 @@ import type { Json, TokenizerTables } from './tokenizer-tables';
 const kLargestFile = 64 * 2 ** 20;
 
 /**
- * Reads the tokenizer of a Hugging Face folder: tokenizer.json, or CLIP's vocab.json + merges.txt; and beside either
+ * Reads the tokenizer of a Hugging Face folder: tokenizer.json, or CLIP's vocab.json + merges.txt, or BERT's vocab.txt; and beside each
  * tokenizer_config.json, special_tokens_map.json, added_tokens.json and config.json where they are there.
  *
  * @throws {WarpsightError} ERR_TOKENIZER with the file and the place in it
@@ -19,6 +19,7 @@ export async function readTokenizer(folder: string): Promise<TokenizerTables> {
     tokenizer,
     vocab: tokenizer === undefined ? await readJson(folder, 'vocab.json') : undefined,
     merges: tokenizer === undefined ? await readText(folder, 'merges.txt') : undefined,
+    vocabText: tokenizer === undefined ? await readText(folder, 'vocab.txt') : undefined,
     tokenizerConfig: await readJson(folder, 'tokenizer_config.json'),
     specialTokens: await readJson(folder, 'special_tokens_map.json'),
     addedTokens: await readJson(folder, 'added_tokens.json'),

@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { WarpsightError } from '../errors';
+import { kWordPieceDefaults, parseBert, separatingRareHan } from './tokenizer-bert';
 import { buildStringTable, mergeKey } from './tokenizer-table';
 import type { AddedToken, Json, ModelTables, Preparation, TokenizerTables } from './tokenizer-tables';
 
@@ -41,6 +42,8 @@ export interface TokenizerFiles {
   readonly vocab: Json | undefined;
   /** merges.txt as it is */
   readonly merges: string | undefined;
+  /** vocab.txt as it is */
+  readonly vocabText: string | undefined;
   readonly tokenizerConfig: Json | undefined;
   readonly specialTokens: Json | undefined;
   readonly addedTokens: Json | undefined;
@@ -58,7 +61,7 @@ export function parseTokenizer(folder: string, files: TokenizerFiles): Tokenizer
   const special = (role: string): string | undefined => tokenName(config[role]) ?? tokenName(files.specialTokens?.[role]);
 
   const file = join(folder, 'tokenizer.json');
-  const parts = files.tokenizer === undefined ? parseClip(folder, files, special) : parseTokenizerJson(files.tokenizer, file);
+  const parts = partsOf(folder, files, special);
 
   const added = new Map<string, AddedToken>();
   const add = (token: AddedToken): void => {
@@ -80,6 +83,7 @@ export function parseTokenizer(folder: string, files: TokenizerFiles): Tokenizer
   for (const id of ids.values()) tokenOfId[id] = index++;
 
   const isClip = parts.endOfWord === kClip.endOfWord;
+  const isBert = parts.model.kind === 'wordpiece';
   const isSiglip = /^siglip2?$/.test(String(modelConfig.model_type)) || /^Siglip/.test(String(config.tokenizer_class));
   const idOf = (role: string, otherwise?: string): number | undefined => {
     const name = special(role) ?? otherwise;
@@ -96,7 +100,7 @@ export function parseTokenizer(folder: string, files: TokenizerFiles): Tokenizer
     tokenOfId,
     model: parts.model,
     addedTokens: [...added.values()],
-    normalizer: withoutCharsmap(parts.normalizer),
+    normalizer: separatingRareHan(withoutCharsmap(parts.normalizer)),
     preTokenizer: parts.preTokenizer,
     postProcessor: parts.postProcessor,
     decoder: parts.decoder,
@@ -108,7 +112,7 @@ export function parseTokenizer(folder: string, files: TokenizerFiles): Tokenizer
     vocabularySize: ids.size,
     bosTokenId: idOf('bos_token', isClip ? kClip.startMark : undefined),
     eosTokenId,
-    padTokenId: idOf('pad_token') ?? (isClip || isSiglip ? eosTokenId : undefined),
+    padTokenId: idOf('pad_token', isBert ? '[PAD]' : undefined) ?? (isClip || isSiglip ? eosTokenId : undefined),
   };
   const { normalizer, preTokenizer, postProcessor, decoder, addedTokens, model } = tables;
   if (JSON.stringify([normalizer, preTokenizer, postProcessor, decoder, addedTokens, model.rest]).length > kLargestRest) {
@@ -117,8 +121,16 @@ export function parseTokenizer(folder: string, files: TokenizerFiles): Tokenizer
   return tables;
 }
 
+/** tokenizer.json; else vocab.json and merges.txt, CLIP's; else vocab.txt, BERT's. */
+function partsOf(folder: string, files: TokenizerFiles, special: (role: string) => string | undefined): Parts {
+  const { tokenizer, vocab, vocabText, tokenizerConfig = {} } = files;
+  if (tokenizer !== undefined) return parseTokenizerJson(tokenizer, join(folder, 'tokenizer.json'));
+  if (vocab === undefined && vocabText !== undefined) return parseBert(folder, vocabText, tokenizerConfig, special);
+  return parseClip(folder, files, special);
+}
+
 /** A tokenizer.json, or what stands for one. */
-interface Parts {
+export interface Parts {
   readonly vocabulary: ReadonlyMap<string, number>;
   readonly model: ModelTables;
   readonly endOfWord: string | undefined;
@@ -162,12 +174,21 @@ function parseModel(model: Json, file: string): { vocabulary: Map<string, number
       return { vocabulary, model: bpeModel(rest, unknown, vocabulary, pairs, prefix, file) };
     }
     case 'WordPiece':
-      return { vocabulary: parseVocabulary(vocab, file, 'model.vocab'), model: { kind: 'wordpiece', rest, unknown } };
+      return parseWordPiece(rest, vocab, file);
     case 'Unigram':
       return parseUnigram(rest, vocab, file);
     default:
       throw tokenizerError(file, `model.type must be BPE, WordPiece or Unigram, it is ${JSON.stringify(type)}`);
   }
+}
+
+function parseWordPiece(rest: Json, vocab: unknown, file: string): { vocabulary: Map<string, number>; model: ModelTables } {
+  const vocabulary = parseVocabulary(vocab, file, 'model.vocab');
+  const given = Object.fromEntries(Object.entries(rest).filter(([, value]) => value !== null));
+  const filled = { ...kWordPieceDefaults, ...given };
+  const unknown = string(filled.unk_token, file, 'model.unk_token');
+  if (!vocabulary.has(unknown)) throw tokenizerError(file, `the unknown token "${unknown}" is not in the vocabulary`);
+  return { vocabulary, model: { kind: 'wordpiece', rest: filled, unknown } };
 }
 
 function bpeModel(
@@ -237,7 +258,7 @@ function parseClip(
   special: (role: string) => string | undefined,
 ): Parts {
   if (vocab === undefined || merges === undefined) {
-    throw tokenizerError(folder, 'there must be a tokenizer.json, or vocab.json and merges.txt, in this folder');
+    throw tokenizerError(folder, 'there must be a tokenizer.json, or vocab.json and merges.txt, or vocab.txt, in this folder');
   }
   const vocabFile = join(folder, 'vocab.json');
   const vocabulary = parseVocabulary(vocab, vocabFile, 'the file');

@@ -29,6 +29,7 @@ new TokenizerEngine(
     tokenizer: undefined,
     vocab: { a: 0, 'a</w>': 1, 'aa</w>': 2, '<|startoftext|>': 3, '<|endoftext|>': 4 },
     merges: 'a a</w>',
+    vocabText: undefined,
     tokenizerConfig: undefined,
     specialTokens: undefined,
     addedTokens: undefined,
@@ -40,7 +41,7 @@ let lastNumber = 0;
 const released = new FinalizationRegistry<number>(releaseTokenizer);
 
 /**
- * Text to ids and back, as the tokenizer.json of a checkpoint says, or CLIP's vocab.json + merges.txt.
+ * Text to ids and back, as the tokenizer.json of a checkpoint says, or CLIP's vocab.json + merges.txt, or BERT's vocab.txt.
  *
  * Files are read and vocabularies built in a worker thread; the tables lie in shared memory, so that `encode` works on the
  * calling thread without a copy of them, and `encodeBatch` in the worker.

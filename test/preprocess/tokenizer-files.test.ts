@@ -30,7 +30,11 @@ describe('tokenizer files that are wrong', () => {
   });
 
   for (const [what, files, message] of [
-    ['nothing', {}, 'tokenizer "folder": there must be a tokenizer.json, or vocab.json and merges.txt, in this folder'],
+    [
+      'nothing',
+      {},
+      'tokenizer "folder": there must be a tokenizer.json, or vocab.json and merges.txt, or vocab.txt, in this folder',
+    ],
     ['vocab.json alone', { 'vocab.json': vocab }, /there must be a tokenizer.json, or vocab.json and merges.txt/],
     ['no JSON', { 'tokenizer.json': '{"model": ' }, /^tokenizer "folder.tokenizer.json": it is not JSON: SyntaxError/],
     ['JSON nested too deeply', { 'tokenizer.json': '['.repeat(1_000_000) }, /^tokenizer "folder.tokenizer.json": it is not JSON/],
