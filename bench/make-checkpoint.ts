@@ -183,7 +183,7 @@ const kEncodings: Readonly<Record<StoredType, Encoding>> = {
   BF16: { bytes: 2, encode: (negative, exponent, mantissa) => (negative << 15) | ((127 + exponent) << 7) | (mantissa >> 3) },
 };
 
-export function writeWeights(path: string, tensors: readonly TensorSpec[], dtype: StoredType): void {
+export function writeWeights(path: string, tensors: readonly TensorSpec[], dtype: StoredType, seed = 20_261_125): void {
   const encoding = kEncodings[dtype];
   const header: Record<string, unknown> = {};
   let end = 0;
@@ -202,7 +202,7 @@ export function writeWeights(path: string, tensors: readonly TensorSpec[], dtype
   try {
     writeSync(file, length);
     writeSync(file, padded);
-    const random = generator(20_261_125);
+    const random = generator(seed);
     for (const tensor of tensors) writeSync(file, numbersOf(tensor, encoding, random));
   } finally {
     closeSync(file);

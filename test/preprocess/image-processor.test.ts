@@ -181,7 +181,7 @@ describe('parseImageProcessorConfig()', () => {
     [
       'another class',
       { image_processor_type: 'SamImageProcessor' },
-      'image processor: image_processor_type must be one of CLIPImageProcessor, LlavaImageProcessor, SiglipImageProcessor, BlipImageProcessor, ViTImageProcessor: got "SamImageProcessor"',
+      'image processor: image_processor_type must be one of CLIPImageProcessor, LlavaImageProcessor, SiglipImageProcessor, BlipImageProcessor, ViltImageProcessor, ViTImageProcessor: got "SamImageProcessor"',
     ],
   ];
   for (const [what, config, message] of absurd) {
