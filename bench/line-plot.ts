@@ -13,9 +13,9 @@ export interface LinePlot {
   readonly lines: readonly Line[];
 }
 
-const kWidth = 720;
+const kWidth = 760;
 const kHeight = 420;
-const kMargin = { left: 72, right: 230, top: 48, bottom: 52 };
+const kMargin = { left: 72, right: 260, top: 48, bottom: 52 };
 
 /** An SVG with logarithmic axes: powers of two across, powers of ten up. */
 export function linePlot({ title, x, y, lines }: LinePlot): string {
