@@ -1,13 +1,13 @@
 // npm run bench:fusion -- [rounds] [seeds]: what early, mid and late fusion cost at one width and depth: one pair, and one more candidate. See
 // docs/fusion.md and docs/benchmarks.md.
-import { execFileSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { cpus, loadavg, tmpdir } from 'node:os';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { BlipImageTextMatching, CLIP, counters, type PixelTensor, type Tensor, threads, ViLT } from '../lib';
 import { scaledLogits } from '../lib/ops';
 import { linePlot } from './line-plot';
 import { type FusionSize, makeFusion, type Strategy } from './make-fusion';
+import { benchFolder, conditions, report } from './report';
 
 const kSize: FusionSize = { width: 512, layers: 8, heads: 8, image: 224, patch: 32, vocabulary: 1000, context: 32 };
 const kTokens = 12;
@@ -214,7 +214,7 @@ function table(rows: readonly Row[]): string {
 
 async function main(): Promise<void> {
   const [rounds = 10, seeds = 3] = process.argv.slice(2).map(Number);
-  const load = loadavg()[0]!;
+  const here = conditions(`npm run bench:fusion -- ${rounds} ${seeds}`, `${threads()} threads of ${cpus().length}`);
   const none = () => Object.fromEntries(kStrategies.map((strategy) => [strategy, []])) as unknown as Record<Strategy, number[][]>;
   const samples: Samples = { unseen: none(), kept: none() };
   const known = new Map<string, Partial<Row>>();
@@ -228,26 +228,13 @@ async function main(): Promise<void> {
       return { strategy, state, latency, oneMore: estimate(measured.map(slope)), ...counted };
     }),
   );
-  const source = join(__dirname, '..', '..', 'bench');
   const { width, layers, image, patch } = kSize;
   const about = {
-    date: new Date().toISOString().slice(0, 16),
-    cpu: `${cpus()[0]?.model}, ${threads()} threads of ${cpus().length}`,
-    node: process.version,
-    commit: execFileSync('git', ['rev-parse', '--short', 'HEAD'], { cwd: source, encoding: 'utf8' }).trim(),
-    command: `npm run bench:fusion -- ${rounds} ${seeds}`,
+    ...here,
     models: `ViLT (early), BLIP (mid), CLIP (late) with random weights: ${layers} layers of ${width} in every tower, pictures of ${image} in patches of ${patch}, texts of ${kTokens} tokens`,
     samples: `medians of ${rounds} rounds for each of ${seeds} seeds (weights and inputs: ${usedSeeds.join(', ')}), strategies alternating; in brackets the 95 % bootstrap interval`,
-    loadBefore: load,
   };
-  const text = table(rows);
-  console.log(text);
-  console.log(about);
-  const out = join(source, 'results');
-  mkdirSync(out, { recursive: true });
-  writeFileSync(join(out, 'fusion-cpu.json'), `${JSON.stringify({ ...about, rows }, null, 2)}\n`);
-  const heading = Object.entries(about).map(([key, value]) => `* ${key}: ${value}`);
-  writeFileSync(join(out, 'fusion-cpu.md'), `# Early, mid and late fusion on the CPU\n\n${heading.join('\n')}\n\n${text}\n`);
+  report('fusion-cpu', 'Early, mid and late fusion on the CPU', about, table(rows), { rows });
   const lines = rows
     .filter(({ state, keptKB }) => state === 'unseen' || keptKB > 0)
     .map(({ strategy, state, latency }) => ({
@@ -257,8 +244,7 @@ async function main(): Promise<void> {
       points: latency.map(({ candidates, median: y, low, high }) => ({ x: candidates, y, low, high })),
     }));
   const plot = linePlot({ title: 'One text against pictures', x: 'candidates', y: 'milliseconds', lines });
-  mkdirSync(join(source, '..', 'docs', 'images'), { recursive: true });
-  writeFileSync(join(source, '..', 'docs', 'images', 'fusion-cost.svg'), plot);
+  writeFileSync(join(benchFolder, '..', 'docs', 'images', 'fusion-cost.svg'), plot);
 }
 
 main();

@@ -2,13 +2,14 @@
 // the same shape, one after the other in every round. See docs/benchmarks.md.
 import { type ChildProcessByStdio, execFileSync, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { cpus, loadavg, tmpdir } from 'node:os';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
 import { LLaVA, threads } from '../lib';
 import { kLlavaSizes, llavaTensors, makeLlava } from './make-llava';
+import { benchFolder, conditions, report } from './report';
 
 const kPrompt = 512;
 const kDecoded = 32;
@@ -16,7 +17,6 @@ const kTypes = [
   ['F32', 'float32'],
   ['BF16', 'bfloat16'],
 ] as const;
-const source = join(__dirname, '..', '..', 'bench');
 
 /** A program that answers each line with one. */
 class Asked {
@@ -86,7 +86,7 @@ async function measure(
   const interpreter = python();
   const env = { OMP_NUM_THREADS: String(threads()), OPENBLAS_NUM_THREADS: String(threads()) };
   const peer = interpreter
-    ? new Asked(interpreter, [join(source, 'llava_torch.py'), JSON.stringify(size.text), dtype], env)
+    ? new Asked(interpreter, [join(benchFolder, 'llava_torch.py'), JSON.stringify(size.text), dtype], env)
     : undefined;
   try {
     makeLlava(folder, size, { dtype: stored });
@@ -153,33 +153,30 @@ function table(rows: readonly Row[]): string {
 
 async function main(): Promise<void> {
   const [name = '1b', rounds = '5'] = process.argv.slice(2);
-  const load = loadavg()[0]!;
-  const program = join(mkdtempSync(join(tmpdir(), 'warpsight-bench-')), 'read-bandwidth');
-  execFileSync(process.env.CXX ?? 'c++', ['-O3', '-march=native', '-pthread', join(source, 'read-bandwidth.cpp'), '-o', program]);
+  const here = conditions(`npm run bench:llava -- ${name} ${rounds}`, `${threads()} threads of ${cpus().length}`);
+  const folder = mkdtempSync(join(tmpdir(), 'warpsight-bench-'));
+  const program = join(folder, 'read-bandwidth');
+  execFileSync(process.env.CXX ?? 'c++', [
+    '-O3',
+    '-march=native',
+    '-pthread',
+    join(benchFolder, 'read-bandwidth.cpp'),
+    '-o',
+    program,
+  ]);
   const readLoop = new Asked(program, [String(threads())]);
   const results = [];
   for (const type of kTypes) results.push(await measure(name, type, Number(rounds), readLoop));
   await readLoop.end();
+  rmSync(folder, { recursive: true, force: true });
   const rows = results.flatMap((result) => result.rows);
   const reads = results.flatMap((result) => result.reads);
   const about = {
-    date: new Date().toISOString().slice(0, 16),
-    cpu: `${cpus()[0]?.model}, ${threads()} threads of ${cpus().length}`,
-    node: process.version,
-    commit: execFileSync('git', ['rev-parse', '--short', 'HEAD'], { cwd: source, encoding: 'utf8' }).trim(),
-    command: `npm run bench:llava -- ${name} ${rounds}`,
+    ...here,
     model: `random LLaVA "${name}" of bench/make-llava.ts; a prompt of ${kPrompt} tokens, then ${kDecoded} tokens; medians of ${rounds} rounds`,
     readLoop: `${median(reads).toFixed(1)} GB/s (${Math.min(...reads).toFixed(1)} to ${Math.max(...reads).toFixed(1)})`,
-    loadBefore: load,
   };
-  const text = table(rows);
-  console.log(text);
-  console.log(about);
-  const out = join(source, 'results');
-  mkdirSync(out, { recursive: true });
-  writeFileSync(join(out, 'llava-cpu.json'), `${JSON.stringify({ ...about, rows }, null, 2)}\n`);
-  const heading = Object.entries(about).map(([key, value]) => `* ${key}: ${value}`);
-  writeFileSync(join(out, 'llava-cpu.md'), `# LLaVA on the CPU\n\n${heading.join('\n')}\n\n${text}\n`);
+  report('llava-cpu', 'LLaVA on the CPU', about, table(rows), { rows });
 }
 
 main();

@@ -1,8 +1,8 @@
 // npm run bench:loop: how long the event loop is held while a model is loaded, labels are tokenised, images encoded and pictures decoded; beside
 // onnxruntime-node on the same weights, each in a process of its own. See docs/benchmarks.md.
-import { execFileSync, fork } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { cpus, loadavg, tmpdir } from 'node:os';
+import { fork } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -10,6 +10,7 @@ import type { InferenceSession, Tensor as OrtTensor } from 'onnxruntime-node';
 import sharp from 'sharp';
 import { kSizes, makeCheckpoint } from './make-checkpoint';
 import { writeImageTower } from './onnx';
+import { conditions, report } from './report';
 
 const kModel = process.env.WARPSIGHT_BENCH_MODEL ?? 'vit-b-32';
 const kLabels = 1000;
@@ -213,7 +214,7 @@ async function main(): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), 'warpsight-bench-'));
   try {
     const files = await makeFiles(folder);
-    const load = loadavg()[0]!;
+    const here = conditions('npm run bench:loop', `${cpus().length} cores`);
     const results = {
       warpsight: await inProcess('warpsight', files),
       'onnxruntime-node': await inProcess('onnxruntime-node', files),
@@ -221,20 +222,11 @@ async function main(): Promise<void> {
     const maxRel = difference(results.warpsight.embedding, results['onnxruntime-node'].embedding);
     if (!(maxRel < 1e-4)) throw new Error(`the engines disagree: max_rel ${maxRel}`);
 
-    const commit = execFileSync('git', ['rev-parse', '--short', 'HEAD'], { cwd: __dirname, encoding: 'utf8' }).trim();
     const about = {
-      date: new Date().toISOString().slice(0, 16),
-      cpu: `${cpus()[0]?.model}, ${cpus().length} cores`,
-      node: process.version,
-      commit,
-      command: 'npm run bench:loop',
+      ...here,
       model: `${kModel}, random float32 weights; 1 image, ${kLabels} labels, ${kPictures} JPEGs of 1600 x 1200`,
-      loadBefore: load,
       maxRel,
     };
-    const text = table(results);
-    console.log(text);
-    console.log(about);
     const meets = ({ p99, max }: Delays) => p99 <= kBar.p99 && max <= kBar.max;
     const { phases: ours } = results.warpsight;
     const passed = kBar.phases.every((phase) => meets(ours[phase]!));
@@ -243,11 +235,7 @@ async function main(): Promise<void> {
       `bar, p99 <= ${kBar.p99} ms and max <= ${kBar.max} ms in ${kBar.phases.join(', ')}: ${passed ? 'met' : `NOT met${why}`}`,
     );
     const phases = Object.fromEntries(Object.entries(results).map(([engine, result]) => [engine, result.phases]));
-    const out = join(__dirname, '..', '..', 'bench', 'results');
-    mkdirSync(out, { recursive: true });
-    writeFileSync(join(out, 'loop.json'), `${JSON.stringify({ ...about, bar: kBar, passed, phases }, null, 2)}\n`);
-    const heading = Object.entries(about).map(([key, value]) => `* ${key}: ${value}`);
-    writeFileSync(join(out, 'loop.md'), `# Event-loop delay\n\n${heading.join('\n')}\n\n${text}\n`);
+    report('loop', 'Event-loop delay', about, table(results), { bar: kBar, passed, phases });
     process.exitCode = passed ? 0 : 1;
   } finally {
     rmSync(folder, { recursive: true, force: true });

@@ -66,24 +66,15 @@ export interface CrossBlock {
   rows(x: Tensor<Float>, T: number, context: GivenTokens): Tensor<Float>;
 }
 
-/**
- * x + out(softmax(q·kᵀ/√d)·v), queries of norm(x), keys and values of the context. An item without context keeps its x, bit for bit.
- *
- * @see Vaswani et al. 2017, section 3.2.3
- */
-export class CrossAttention extends FusionModule implements CrossBlock {
-  constructor(readonly parts: CrossAttentionParts) {
+/** What both kinds of block share. */
+abstract class Cross<Parts extends CrossAttentionParts> extends FusionModule implements CrossBlock {
+  constructor(
+    /** In messages. */
+    private readonly what: string,
+    readonly parts: Parts,
+  ) {
     super();
-    checkCross('CrossAttention', parts);
-  }
-
-  /**
-   * Tensors: `norm`, `attention.query` [D, D], `attention.key` and `attention.value` [D, Dc], `attention.out` [D, D], each `.weight` and `.bias`.
-   *
-   * @throws {WarpsightError} ERR_CHECKPOINT if a tensor is missing, of another shape or not used
-   */
-  static load(source: WeightSource, options: FusionLoadOptions & Omit<LayerOptions, 'activation'>): Promise<CrossAttention> {
-    return loadModule('CrossAttention', source, options, (weights) => new CrossAttention(crossParts(weights, '', options)));
+    checkCross(what, parts);
   }
 
   get width(): number {
@@ -100,8 +91,31 @@ export class CrossAttention extends FusionModule implements CrossBlock {
 
   /** @returns [n, T, D]; the caller disposes it */
   forward(x: Tokens, context: Tokens | undefined): Tensor<Float> {
-    this.alive('CrossAttention');
-    return forwardBlock('CrossAttention', this, x, context);
+    this.alive(this.what);
+    return forwardBlock(this.what, this, x, context);
+  }
+
+  /** @internal */
+  abstract rows(x: Tensor<Float>, T: number, context: GivenTokens): Tensor<Float>;
+}
+
+/**
+ * x + out(softmax(q·kᵀ/√d)·v), queries of norm(x), keys and values of the context. An item without context keeps its x, bit for bit.
+ *
+ * @see Vaswani et al. 2017, section 3.2.3
+ */
+export class CrossAttention extends Cross<CrossAttentionParts> {
+  constructor(parts: CrossAttentionParts) {
+    super('CrossAttention', parts);
+  }
+
+  /**
+   * Tensors: `norm`, `attention.query` [D, D], `attention.key` and `attention.value` [D, Dc], `attention.out` [D, D], each `.weight` and `.bias`.
+   *
+   * @throws {WarpsightError} ERR_CHECKPOINT if a tensor is missing, of another shape or not used
+   */
+  static load(source: WeightSource, options: FusionLoadOptions & Omit<LayerOptions, 'activation'>): Promise<CrossAttention> {
+    return loadModule('CrossAttention', source, options, (weights) => new CrossAttention(crossParts(weights, '', options)));
   }
 
   /** @internal */
@@ -127,10 +141,9 @@ export interface GatedCrossAttentionParts extends CrossAttentionParts {
  *
  * @see Alayrac et al. 2022, figure 4
  */
-export class GatedCrossAttention extends FusionModule implements CrossBlock {
-  constructor(readonly parts: GatedCrossAttentionParts) {
-    super();
-    checkCross('GatedCrossAttention', parts);
+export class GatedCrossAttention extends Cross<GatedCrossAttentionParts> {
+  constructor(parts: GatedCrossAttentionParts) {
+    super('GatedCrossAttention', parts);
     checkMlp('GatedCrossAttention', 'mlp', parts.mlp, parts.heads * parts.headWidth);
   }
 
@@ -141,24 +154,6 @@ export class GatedCrossAttention extends FusionModule implements CrossBlock {
    */
   static load(source: WeightSource, options: FusionLoadOptions & LayerOptions): Promise<GatedCrossAttention> {
     return loadModule('GatedCrossAttention', source, options, (weights) => gatedBlock(weights, '', options));
-  }
-
-  get width(): number {
-    return this.parts.heads * this.parts.headWidth;
-  }
-
-  get contextWidth(): number {
-    return this.parts.kv.weight.shape[1]!;
-  }
-
-  get device(): string {
-    return this.parts.out.weight.device;
-  }
-
-  /** @returns [n, T, D]; the caller disposes it */
-  forward(x: Tokens, context: Tokens | undefined): Tensor<Float> {
-    this.alive('GatedCrossAttention');
-    return forwardBlock('GatedCrossAttention', this, x, context);
   }
 
   /** @internal */

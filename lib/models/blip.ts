@@ -11,20 +11,19 @@ import {
   postNormLayer,
 } from '../nn/post-norm-layer';
 import { cast, embed, gatherRows, l2Normalize, linear, patchEmbed, scaledLogits } from '../ops';
-import type { ImageProcessor } from '../preprocess/image-processor';
 import { kSegmentFields } from '../preprocess/text-batch';
-import type { Tokenizer } from '../preprocess/tokenizer';
 import { dim, type InputSpec, type Program } from '../program';
 import { scope, Tensor } from '../tensor';
 import type { Weight } from '../weight';
 import { type BlipConfig, parseBlipConfig } from './blip-config';
 import { blipNaming, blipParts, checkBlipTensors, kBlipPatches, tokensOf } from './blip-tensors';
 import type { EncodeOptions, LoadOptions } from './clip';
-import { bucket, programCache, toFloat32 } from './encode-program';
-import { type ImageInputs, ImageRunner, joinRows } from './image-runner';
+import { bucket, toFloat32 } from './encode-program';
+import { type ImageInputs, joinRows } from './image-runner';
 import { checkTokenizer, chooseDtype, imageProcessorOf, tokenizerOf, withCheckpoint } from './loading';
+import { type LoadedPairModel, PairModel } from './pair-model';
 import { groupPairs, inOrder, kMostRows, type Pair, type PairPart } from './pairs';
-import { type TextInput, unpaddedRows } from './token-rows';
+import type { TextInput } from './token-rows';
 import type { PairOptions } from './vilt';
 import type { PatchEmbedding } from './vision-encoder';
 
@@ -82,43 +81,18 @@ const kInteractiveRows = 512;
  *
  * @see Li et al. 2022
  */
-export class BlipImageTextMatching {
-  readonly device: string;
-  readonly dtype: Float;
-  readonly config: BlipConfig;
-  readonly tokenizer: Tokenizer | undefined;
-  readonly imageProcessor: ImageProcessor | undefined;
+export class BlipImageTextMatching extends PairModel<BlipConfig> {
   readonly #parts: BlipParts;
-  readonly #weights: readonly Weight[];
-  readonly #programs = programCache();
-  readonly #images: ImageRunner;
   /** Rows of a picture. */
   readonly #tokens: number;
-  #disposed = false;
 
-  private constructor(
-    config: BlipConfig,
-    parts: BlipParts,
-    weights: readonly Weight[],
-    device: string,
-    imageProcessor: ImageProcessor | undefined,
-    tokenizer: Tokenizer | undefined,
-  ) {
-    this.config = config;
-    this.device = device;
-    this.dtype = parts.dtype;
-    this.tokenizer = tokenizer;
-    this.imageProcessor = imageProcessor;
+  private constructor(loaded: LoadedPairModel<BlipConfig>, parts: BlipParts) {
+    const { config } = loaded;
+    const tokens = tokensOf(config);
+    // the class token's row
+    super(loaded, { imageSize: config.vision.imageSize, rowsOf: (image) => [image * tokens] }, 16);
     this.#parts = parts;
-    this.#weights = weights;
-    this.#tokens = tokensOf(config);
-    this.#images = new ImageRunner({
-      device,
-      imageSize: config.vision.imageSize,
-      rowsOf: (image) => [image * this.#tokens], // the class token's
-      imageProcessor,
-      programs: this.#programs,
-    });
+    this.#tokens = tokens;
   }
 
   /**
@@ -138,7 +112,8 @@ export class BlipImageTextMatching {
       const loader = new WeightLoader(checkpoint, device, chooseDtype(dtype, device, stored));
       const parts = blipParts(config, loader);
       await loader.load({ signal, onProgress });
-      return new BlipImageTextMatching(config, parts, loader.weights, device, imageProcessor, tokenizer);
+      const { weights } = loader;
+      return new BlipImageTextMatching({ config, weights, device, dtype: parts.dtype, imageProcessor, tokenizer }, parts);
     });
   }
 
@@ -154,12 +129,12 @@ export class BlipImageTextMatching {
    * @throws {WarpsightError} ERR_IMAGE, ERR_SHAPE, ERR_ABORTED, ERR_DISPOSED
    */
   async encodeImage(images: BlipImages, options: EncodeOptions = {}): Promise<Tensor<'float32'>> {
-    this.#alive();
+    this.alive();
     const { normalize = false, signal } = options;
     if (images instanceof Tensor) return scope(() => this.#embedOf(this.#rowsOf(images), normalize));
     const build = (pixels: Tensor<'float32'>, first: Tensor<'int32'>) =>
       this.#imageEmbeds(gatherRows(this.#vision(pixels), first), normalize);
-    const parts = await this.#images.run(images, { key: `embeds ${normalize}`, build }, signal);
+    const parts = await this.images.run(images, { key: `embeds ${normalize}`, build }, signal);
     return joinRows(parts, this.projectionDim, this.device);
   }
 
@@ -169,7 +144,7 @@ export class BlipImageTextMatching {
    */
   async encodeText(texts: TextInput, options: EncodeOptions = {}): Promise<Tensor<'float32'>> {
     const { normalize = false, signal } = options;
-    const rows = await this.#tokenRows(texts, signal);
+    const rows = await this.tokenRows(texts, this.config.text.padTokenId, signal);
     return this.#encodeRows(rows, normalize, signal);
   }
 
@@ -180,10 +155,10 @@ export class BlipImageTextMatching {
    * @throws {WarpsightError} ERR_IMAGE, ERR_SHAPE, ERR_ABORTED, ERR_DISPOSED
    */
   async imageFeatures(images: ImageInputs, options: PairOptions = {}): Promise<Tensor<'float32'>> {
-    this.#alive();
+    this.alive();
     const { hiddenSize } = this.config.vision;
     const build = (pixels: Tensor<'float32'>) => toFloat32(this.#vision(pixels));
-    const parts = await this.#images.run(images, { key: 'features', build }, options.signal);
+    const parts = await this.images.run(images, { key: 'features', build }, options.signal);
     const rows = await joinRows(parts, hiddenSize, this.device);
     const result = rows.reshape([rows.shape[0]! / this.#tokens, this.#tokens, hiddenSize]);
     rows.dispose();
@@ -197,7 +172,7 @@ export class BlipImageTextMatching {
    */
   async forward(images: BlipImages, texts: TextInput, options: PairOptions = {}): Promise<BlipOutput> {
     const { signal } = options;
-    const rows = await this.#tokenRows(texts, signal);
+    const rows = await this.tokenRows(texts, this.config.text.padTokenId, signal);
     const features = images instanceof Tensor ? images : await this.imageFeatures(images, options);
     const made: Tensor[] = images instanceof Tensor ? [] : [features];
     try {
@@ -230,7 +205,7 @@ export class BlipImageTextMatching {
    */
   async match(images: BlipImages, texts: TextInput, options: PairOptions = {}): Promise<number[][]> {
     const { signal } = options;
-    const rows = await this.#tokenRows(texts, signal);
+    const rows = await this.tokenRows(texts, this.config.text.padTokenId, signal);
     const features = images instanceof Tensor ? images : await this.imageFeatures(images, options);
     try {
       const logits = await this.#matchAll(features, rows, signal);
@@ -244,24 +219,6 @@ export class BlipImageTextMatching {
     } finally {
       if (features !== images) features.dispose();
     }
-  }
-
-  /** Bytes on the device that this model's weights take; weights shared with other models count in each. */
-  memoryUsage(): { readonly device: string; readonly weights: number } {
-    this.#alive();
-    return { device: this.device, weights: this.#weights.reduce((sum, weight) => sum + weight.info.bytes, 0) };
-  }
-
-  /** Lets go of weights and programs; work in flight ends first. Safe again. */
-  dispose(): void {
-    this.#disposed = true;
-    this.#programs.clear();
-    this.#images.dispose();
-    for (const weight of this.#weights) weight.dispose();
-  }
-
-  [Symbol.dispose](): void {
-    this.dispose();
   }
 
   // ── images ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -304,16 +261,6 @@ export class BlipImageTextMatching {
   }
 
   // ── texts ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-  async #tokenRows(texts: TextInput, signal: AbortSignal | undefined): Promise<Int32Array[]> {
-    this.#alive();
-    const { contextLength, vocabularySize, padTokenId } = this.config.text;
-    const { tokenizer } = this;
-    const reader = { tokenizer, contextLength, vocabularySize, padTokenId: tokenizer?.padTokenId ?? padTokenId };
-    const rows = await unpaddedRows(texts, reader, signal);
-    this.#alive();
-    return rows;
-  }
 
   /** [m, d] of texts by themselves. */
   async #encodeRows(
@@ -448,11 +395,7 @@ export class BlipImageTextMatching {
 
   #program(key: string, inputs: readonly InputSpec[], build: (...inputs: Tensor[]) => Tensor<'float32'>) {
     const make = () => openDevice(this.device as DeviceName).compile(build, inputs);
-    return this.#programs.get(key, make) as Program<Tensor<'float32'>>;
-  }
-
-  #alive(): void {
-    if (this.#disposed) throw new WarpsightError('ERR_DISPOSED', 'the model was used after dispose()');
+    return this.programs.get(key, make) as Program<Tensor<'float32'>>;
   }
 }
 

@@ -13,20 +13,19 @@ import {
   pooledLayer,
 } from '../nn/encoder-layer';
 import { activate, embed, linear, patchEmbed, splice } from '../ops';
-import type { ImageProcessor } from '../preprocess/image-processor';
 import type { ImageInput } from '../preprocess/image-source';
 import { kSegmentFields } from '../preprocess/text-batch';
-import type { Tokenizer } from '../preprocess/tokenizer';
 import { dim, type InputSpec, type Program } from '../program';
 import type { Tensor } from '../tensor';
 import { Weight } from '../weight';
 import type { LoadOptions } from './clip';
-import { bucket, programCache, toFloat32 } from './encode-program';
-import { type ImageInputs, type ImageRun, ImageRunner } from './image-runner';
+import { bucket, toFloat32 } from './encode-program';
+import type { ImageInputs, ImageRun } from './image-runner';
 import { checkTokenizer, chooseDtype, imageProcessorOf, tokenizerOf, withCheckpoint } from './loading';
+import { type LoadedPairModel, PairModel } from './pair-model';
 import { groupPairs, inOrder, type Pair, type PairPart } from './pairs';
 import { interpolatePositions } from './position-grid';
-import { type TextInput, unpaddedRows } from './token-rows';
+import type { TextInput } from './token-rows';
 import { parseViltConfig, type ViltConfig } from './vilt-config';
 import { checkViltTensors, kViltTokens, viltNaming, viltParts } from './vilt-tensors';
 
@@ -106,41 +105,13 @@ const kMostGrids = 32;
  *
  * @see Kim et al. 2021
  */
-export class ViLT {
-  readonly device: string;
-  readonly dtype: Float;
-  readonly config: ViltConfig;
-  readonly tokenizer: Tokenizer | undefined;
-  readonly imageProcessor: ImageProcessor | undefined;
+export class ViLT extends PairModel<ViltConfig> {
   readonly #parts: ViltParts;
-  readonly #weights: readonly Weight[];
-  readonly #images: ImageRunner;
-  readonly #programs = programCache(64);
   readonly #grids = new LruCache<string, Weight<'vector'>>(kMostGrids, (weight) => weight.dispose());
-  #disposed = false;
 
-  private constructor(
-    config: ViltConfig,
-    parts: ViltParts,
-    weights: readonly Weight[],
-    device: string,
-    imageProcessor: ImageProcessor | undefined,
-    tokenizer: Tokenizer | undefined,
-  ) {
-    this.config = config;
-    this.device = device;
-    this.dtype = parts.dtype;
-    this.tokenizer = tokenizer;
-    this.imageProcessor = imageProcessor;
+  private constructor(loaded: LoadedPairModel<ViltConfig>, parts: ViltParts) {
+    super(loaded, { imageSize: undefined, leastSide: loaded.config.vision.patchSize }, 2 * kMostGrids);
     this.#parts = parts;
-    this.#weights = weights;
-    this.#images = new ImageRunner({
-      device,
-      imageSize: undefined,
-      leastSide: config.vision.patchSize,
-      imageProcessor,
-      programs: this.#programs,
-    });
   }
 
   /**
@@ -160,7 +131,8 @@ export class ViLT {
       const parts = await viltParts(config, loader);
       await loader.load({ signal, onProgress });
       const { positions, norm } = parts.text;
-      return new ViLT(config, parts, [...loader.weights, positions, norm.bias], device, imageProcessor, tokenizer);
+      const weights = [...loader.weights, positions, norm.bias];
+      return new ViLT({ config, weights, device, dtype: parts.dtype, imageProcessor, tokenizer }, parts);
     });
   }
 
@@ -223,27 +195,13 @@ export class ViLT {
     }
   }
 
-  /** Bytes on the device that this model's weights take; weights shared with other models count in each. */
-  memoryUsage(): { readonly device: string; readonly weights: number } {
-    this.#alive();
-    return { device: this.device, weights: this.#weights.reduce((sum, weight) => sum + weight.info.bytes, 0) };
-  }
-
-  /** Lets go of weights and programs; work in flight ends first. Safe again. */
-  dispose(): void {
-    this.#disposed = true;
-    this.#programs.clear();
+  override dispose(): void {
+    super.dispose();
     this.#grids.clear();
-    this.#images.dispose();
-    for (const weight of this.#weights) weight.dispose();
-  }
-
-  [Symbol.dispose](): void {
-    this.dispose();
   }
 
   #require<K extends ViltHead['kind']>(kind: K, call: string): Extract<ViltHead, { kind: K }> {
-    this.#alive();
+    this.alive();
     const { head } = this.#parts;
     const isWanted = (given: ViltHead): given is Extract<ViltHead, { kind: K }> => given.kind === kind;
     if (isWanted(head)) return head;
@@ -258,15 +216,12 @@ export class ViLT {
     which: 'each' | 'all',
     signal: AbortSignal | undefined,
   ): Promise<{ logits: Tensor<'float32'>; pooled: Tensor<'float32'>; images: number; texts: number }> {
-    this.#alive();
-    const { contextLength, vocabularySize } = this.config.text;
-    const padTokenId = this.tokenizer?.padTokenId ?? this.config.padTokenId;
-    const rows = await unpaddedRows(texts, { tokenizer: this.tokenizer, contextLength, vocabularySize, padTokenId }, signal);
+    const rows = await this.tokenRows(texts, this.config.padTokenId, signal);
     const build = (pixels: Tensor<'float32'>) => this.#imageRows(pixels);
-    const runs = await this.#images.runs(images, { key: 'rows', build }, signal);
+    const runs = await this.images.runs(images, { key: 'rows', build }, signal);
     const parts: (PairPart & { readonly logits: Tensor<'float32'>; readonly pooled: Tensor<'float32'> })[] = [];
     try {
-      this.#alive();
+      this.alive();
       const n = runs.reduce((sum, { indices }) => sum + indices.length, 0);
       if (which === 'each' && rows.length !== n) {
         throw new WarpsightError('ERR_ARGUMENT', `${n} images and ${rows.length} texts were given: forward takes pairs`);
@@ -338,7 +293,7 @@ export class ViLT {
       { shape: [B], dtype: 'int32' },
       { shape: [B, kSegmentFields], dtype: 'int32' },
     ];
-    const program = this.#programs.get(`pairs ${Object.values(sizes).join(' ')}`, () =>
+    const program = this.programs.get(`pairs ${Object.values(sizes).join(' ')}`, () =>
       openDevice(this.device as DeviceName).compile((features, ...given) => {
         const [ids, positions, index, segments, firstRows, firstSegments] = given as Tensor<'int32'>[];
         return this.#joint(features as Tensor<Float>, {
@@ -370,10 +325,6 @@ export class ViLT {
     const read = norm(toFloat32(pooledLayer(x, lastLayer, firstRows, first)), finalNorm); // [B, D]
     const pooled = linear(read, pooler.weight, { bias: pooler.bias, activation: 'tanh' });
     return { logits: headLogits(pooled, this.#parts.head), pooled };
-  }
-
-  #alive(): void {
-    if (this.#disposed) throw new WarpsightError('ERR_DISPOSED', 'the model was used after dispose()');
   }
 }
 
