@@ -61,6 +61,7 @@ export function linePlot({ title, x, y, lines }: LinePlot): string {
   });
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${kWidth} ${kHeight}" font-family="sans-serif" font-size="12" fill="#222">`,
+    `<title>${title}</title>`,
     `<rect width="${kWidth}" height="${kHeight}" fill="#fff"/>`,
     `<text x="${kMargin.left}" y="26" font-size="15">${title}</text>`,
     ...grid,
