@@ -144,7 +144,7 @@ export class BlipImageTextMatching extends PairModel<BlipConfig> {
    */
   async encodeText(texts: TextInput, options: EncodeOptions = {}): Promise<Tensor<'float32'>> {
     const { normalize = false, signal } = options;
-    const rows = await this.tokenRows(texts, this.config.text.padTokenId, signal);
+    const rows = await this.tokenRows(texts, signal);
     return this.#encodeRows(rows, normalize, signal);
   }
 
@@ -172,7 +172,7 @@ export class BlipImageTextMatching extends PairModel<BlipConfig> {
    */
   async forward(images: BlipImages, texts: TextInput, options: PairOptions = {}): Promise<BlipOutput> {
     const { signal } = options;
-    const rows = await this.tokenRows(texts, this.config.text.padTokenId, signal);
+    const rows = await this.tokenRows(texts, signal);
     const features = images instanceof Tensor ? images : await this.imageFeatures(images, options);
     const made: Tensor[] = images instanceof Tensor ? [] : [features];
     try {
@@ -205,7 +205,7 @@ export class BlipImageTextMatching extends PairModel<BlipConfig> {
    */
   async match(images: BlipImages, texts: TextInput, options: PairOptions = {}): Promise<number[][]> {
     const { signal } = options;
-    const rows = await this.tokenRows(texts, this.config.text.padTokenId, signal);
+    const rows = await this.tokenRows(texts, signal);
     const features = images instanceof Tensor ? images : await this.imageFeatures(images, options);
     try {
       const logits = await this.#matchAll(features, rows, signal);
@@ -219,6 +219,11 @@ export class BlipImageTextMatching extends PairModel<BlipConfig> {
     } finally {
       if (features !== images) features.dispose();
     }
+  }
+
+  /** Plans and runs what a first call with so many pictures would have to: later calls of that size find everything ready. */
+  warmup({ batch = 1 }: { readonly batch?: number } = {}): Promise<void> {
+    return this.warm(batch, 1);
   }
 
   // ── images ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -2,11 +2,12 @@ import type { Float } from '../dtype';
 import { WarpsightError } from '../errors';
 import type { ImageProcessor } from '../preprocess/image-processor';
 import type { Tokenizer } from '../preprocess/tokenizer';
+import { Tensor } from '../tensor';
 import type { Weight } from '../weight';
 import { type ProgramCache, programCache } from './encode-program';
-import { ImageRunner } from './image-runner';
+import { type ImageInputs, ImageRunner } from './image-runner';
 import { type TextInput, unpaddedRows } from './token-rows';
-import type { TextConfig } from './tower-config';
+import type { TextConfig, VisionConfig } from './tower-config';
 
 /** A model as it comes from a folder. */
 export interface LoadedPairModel<Config> {
@@ -21,8 +22,14 @@ export interface LoadedPairModel<Config> {
 
 type PictureOptions = Pick<ImageRunner['options'], 'imageSize' | 'leastSide' | 'rowsOf'>;
 
+interface PairConfig {
+  readonly vision: VisionConfig;
+  /** padTokenId: where the tokenizer names none */
+  readonly text: TextConfig & { readonly padTokenId: number };
+}
+
 /** What models that read images and texts together have in common. */
-export abstract class PairModel<Config extends { readonly text: TextConfig }> {
+export abstract class PairModel<Config extends PairConfig> {
   readonly device: string;
   readonly dtype: Float;
   readonly config: Config;
@@ -46,6 +53,21 @@ export abstract class PairModel<Config extends { readonly text: TextConfig }> {
     this.images = new ImageRunner({ ...pictures, device, imageProcessor, programs: this.programs });
   }
 
+  /** As many images as texts, if the model takes pairs. */
+  abstract forward(images: ImageInputs, texts: TextInput): Promise<{ dispose(): void }>;
+
+  /** Runs forward once, with pictures of the model's own size. */
+  protected async warm(images: number, texts: number): Promise<void> {
+    const { imageSize } = this.config.vision;
+    const pixels = new Float32Array(images * 3 * imageSize ** 2);
+    const id = this.#padTokenId === 0 ? 1 : 0;
+    const inputIds = Array.from({ length: texts }, () => [id]);
+    const output = await this.forward({ pixels, shape: [images, 3, imageSize, imageSize] }, { inputIds });
+    const tensors = Object.values(output).filter((value) => value instanceof Tensor);
+    await Promise.all(tensors.map((tensor) => tensor.read()));
+    output.dispose();
+  }
+
   /** Bytes on the device that this model's weights take; weights shared with other models count in each. */
   memoryUsage(): { readonly device: string; readonly weights: number } {
     this.alive();
@@ -64,15 +86,18 @@ export abstract class PairModel<Config extends { readonly text: TextConfig }> {
     this.dispose();
   }
 
-  /** The ids of each text without the pads behind it. @param padTokenId where the tokenizer names none */
-  protected async tokenRows(texts: TextInput, padTokenId: number, signal: AbortSignal | undefined): Promise<Int32Array[]> {
+  /** The ids of each text without the pads behind it. */
+  protected async tokenRows(texts: TextInput, signal: AbortSignal | undefined): Promise<Int32Array[]> {
     this.alive();
     const { contextLength, vocabularySize } = this.config.text;
-    const { tokenizer } = this;
-    const reader = { tokenizer, contextLength, vocabularySize, padTokenId: tokenizer?.padTokenId ?? padTokenId };
+    const reader = { tokenizer: this.tokenizer, contextLength, vocabularySize, padTokenId: this.#padTokenId };
     const rows = await unpaddedRows(texts, reader, signal);
     this.alive();
     return rows;
+  }
+
+  get #padTokenId(): number {
+    return this.tokenizer?.padTokenId ?? this.config.text.padTokenId;
   }
 
   protected alive(): void {

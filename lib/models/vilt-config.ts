@@ -7,11 +7,10 @@ export interface ViltConfig {
   /** The encoder, and the pictures that the position table was trained with: others may be larger, smaller and of any form. */
   readonly vision: VisionConfig;
   /** The same encoder, and the texts. */
-  readonly text: TextConfig;
+  readonly text: TextConfig & { readonly padTokenId: number };
   /** Rows of the table of modalities: 0 is text, 1 a picture. */
   readonly modalities: number;
   readonly tokenTypes: number;
-  readonly padTokenId: number;
   readonly qkvBias: boolean;
   /** Names of the answers by index, as far as id2label has them. */
   readonly labels: ReadonlyMap<number, string>;
@@ -58,10 +57,9 @@ export function parseViltConfig(json: unknown, file = 'config.json'): ViltConfig
   const vision = visionConfig(config, viltDefaults, viltDefaults.image_size);
   return {
     vision,
-    text: textConfig(config, viltDefaults),
+    text: { ...textConfig(config, viltDefaults), padTokenId: config.integer('pad_token_id', 0, kLargestVocabulary, 0) },
     modalities: config.integer('modality_type_vocab_size', 2, kLargestSize, 2),
     tokenTypes: config.integer('type_vocab_size', 1, kLargestSize, 2),
-    padTokenId: config.integer('pad_token_id', 0, kLargestVocabulary, 0),
     qkvBias: config.boolean('qkv_bias', true),
     labels: labelsOf(config),
   };

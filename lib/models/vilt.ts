@@ -195,6 +195,11 @@ export class ViLT extends PairModel<ViltConfig> {
     }
   }
 
+  /** Plans and runs what a first call with so many pictures would have to: later calls of that size find everything ready. */
+  warmup({ batch = 1 }: { readonly batch?: number } = {}): Promise<void> {
+    return this.warm(batch, batch);
+  }
+
   override dispose(): void {
     super.dispose();
     this.#grids.clear();
@@ -216,7 +221,7 @@ export class ViLT extends PairModel<ViltConfig> {
     which: 'each' | 'all',
     signal: AbortSignal | undefined,
   ): Promise<{ logits: Tensor<'float32'>; pooled: Tensor<'float32'>; images: number; texts: number }> {
-    const rows = await this.tokenRows(texts, this.config.padTokenId, signal);
+    const rows = await this.tokenRows(texts, signal);
     const build = (pixels: Tensor<'float32'>) => this.#imageRows(pixels);
     const runs = await this.images.runs(images, { key: 'rows', build }, signal);
     const parts: (PairPart & { readonly logits: Tensor<'float32'>; readonly pooled: Tensor<'float32'> })[] = [];

@@ -22,6 +22,7 @@ describe('BLIP', () => {
     await expectError(() => blip.match(features, text), 'ERR_SHAPE', /features must be \[n, 10, 16\] float32/);
     await expectError(() => blip.match(image, { inputIds: [[0]] }), 'ERR_ARGUMENT', /no tokens but pads/);
     await expectError(() => blip.match(image, 'a cat'), 'ERR_TOKENIZER', /no tokenizer files/);
+    await blip.warmup({ batch: 2 });
     expect(await blip.match([], text)).to.deep.equal([]);
     expect(await blip.match(image, { inputIds: [] })).to.deep.equal([[]]);
     expect(await blip.match(image, { inputIds: [[5, 7, 9, 0]] })).to.deep.equal(await blip.match(image, text));

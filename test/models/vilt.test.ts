@@ -33,6 +33,7 @@ describe('ViLT', () => {
     await expectError(() => vilt.forward(image, { inputIds: [[90]] }), 'ERR_ARGUMENT', /0 to 89/);
     await expectError(() => vilt.forward(image, 'a cat'), 'ERR_TOKENIZER', /no tokenizer files/);
     await expectError(() => vilt.forward(pixelsOf(picture(7, 24)), text), 'ERR_SHAPE', /at least 8 x 8/);
+    await vilt.warmup({ batch: 2 });
     expect(await vilt.score([], text)).to.deep.equal([]);
     const padded = await vilt.score(image, { inputIds: [[5, 7, 9, 0, 0]] });
     expect(padded).to.deep.equal(await vilt.score(image, text));
