@@ -3,8 +3,9 @@ import { JsonObject } from '../../lib/checkpoint/json';
 import { type LlamaConfig, llamaFields } from '../../lib/models/llama-config';
 import { type LlavaConfig, parseLlavaConfig } from '../../lib/models/llava-config';
 import { ClipReference } from '../field/clip-reference';
-import type { Json, Stored, Tensors } from '../field/model-folder';
-import { attend, dot, kActivations, linear, type Row, type Rows, rowOf, sum } from '../support/float64';
+import type { Json, Tensors } from '../field/model-folder';
+import { Reference } from '../field/reference';
+import { attend, dot, kActivations, type Row, type Rows, rowOf, sum } from '../support/float64';
 
 /** Rotary angles per position of each pair: what the config says, by the formulas of its source. */
 export function frequencies({ headWidth, ropeTheta, ropeScaling }: LlamaConfig): number[] {
@@ -23,18 +24,20 @@ export function frequencies({ headWidth, ropeTheta, ropeScaling }: LlamaConfig):
   });
 }
 
-export class LlamaReference {
+export class LlamaReference extends Reference {
   constructor(
     readonly config: LlamaConfig,
-    readonly tensors: Tensors,
-  ) {}
+    tensors: Tensors,
+  ) {
+    super(tensors);
+  }
 
   static of(config: Json, tensors: Tensors): LlamaReference {
     return new LlamaReference(llamaFields(new JsonObject('config.json', '', config)), tensors);
   }
 
   embeddings(ids: readonly number[]): Rows {
-    return ids.map((id) => Float64Array.from(rowOf(this.#of('language_model.embed_tokens.weight'), id)));
+    return ids.map((id) => Float64Array.from(rowOf(this.of('language_model.embed_tokens.weight'), id)));
   }
 
   /** @param x [T][D] @returns logits [T][V] */
@@ -42,15 +45,15 @@ export class LlamaReference {
     const { layers, heads, kvHeads, eps, tied } = this.config;
     for (let i = 0; i < layers; i++) {
       const layer = `language_model.layers.${i}`;
-      const normed = x.map((row) => this.#norm(row, `${layer}.input_layernorm`, eps));
-      const [q, k, v] = ['q', 'k', 'v'].map((name) => normed.map((row) => this.#linear(row, `${layer}.self_attn.${name}_proj`)));
+      const normed = x.map((row) => this.norm(row, `${layer}.input_layernorm`, eps));
+      const [q, k, v] = ['q', 'k', 'v'].map((name) => normed.map((row) => this.linear(row, `${layer}.self_attn.${name}_proj`)));
       const turned = [q!, k!].map((rows) => rows.map((row, position) => this.#turn(row, position)));
       const attended = attend(turned[0]!, turned[1]!, v!, { heads, kvHeads, causal: true });
-      x = x.map((row, t) => sum(row, this.#linear(attended[t]!, `${layer}.self_attn.o_proj`)));
-      x = x.map((row) => sum(row, this.#mlp(this.#norm(row, `${layer}.post_attention_layernorm`, eps), `${layer}.mlp`)));
+      x = x.map((row, t) => sum(row, this.linear(attended[t]!, `${layer}.self_attn.o_proj`)));
+      x = x.map((row) => sum(row, this.#mlp(this.norm(row, `${layer}.post_attention_layernorm`, eps), `${layer}.mlp`)));
     }
     const head = tied ? 'language_model.embed_tokens' : 'lm_head';
-    return x.map((row) => this.#linear(this.#norm(row, 'language_model.norm', eps), head));
+    return x.map((row) => this.linear(this.norm(row, 'language_model.norm', eps), head));
   }
 
   /** Each head's component i with component i + d / 2, by position · frequency i. */
@@ -69,41 +72,30 @@ export class LlamaReference {
   }
 
   #mlp(x: Row, name: string): Row {
-    const gate = this.#linear(x, `${name}.gate_proj`).map(kActivations.silu);
-    const up = this.#linear(x, `${name}.up_proj`);
-    return this.#linear(
+    const gate = this.linear(x, `${name}.gate_proj`).map(kActivations.silu);
+    const up = this.linear(x, `${name}.up_proj`);
+    return this.linear(
       gate.map((value, i) => value * up[i]!),
       `${name}.down_proj`,
     );
   }
 
-  #norm(x: Row, name: string, eps: number): Row {
-    const weight = this.#of(`${name}.weight`).values;
+  /** Llama's has no mean and no bias. */
+  protected override norm(x: Row, name: string, eps: number): Row {
+    const weight = this.of(`${name}.weight`).values;
     const scale = 1 / Math.sqrt(dot(x, x) / x.length + eps);
     return x.map((value, d) => value * scale * weight[d]!);
   }
-
-  #linear(x: Row, name: string): Row {
-    return linear(x, this.#of(`${name}.weight`), this.tensors.get(`${name}.bias`));
-  }
-
-  #of(name: string): Stored {
-    const tensor = this.tensors.get(name);
-    if (!tensor) throw new Error(`the reference has no ${name}`);
-    return tensor;
-  }
 }
 
-export class LlavaReference {
+export class LlavaReference extends Reference {
   readonly config: LlavaConfig;
   readonly #vision: ClipReference;
   readonly #language: LlamaReference;
 
   /** @param tensors by canonical name */
-  constructor(
-    config: Json,
-    readonly tensors: Tensors,
-  ) {
+  constructor(config: Json, tensors: Tensors) {
+    super(tensors);
     this.config = parseLlavaConfig(config);
     this.#vision = new ClipReference({ model_type: 'clip', vision_config: config.vision_config, text_config: {} }, tensors);
     this.#language = new LlamaReference(this.config.text, tensors);
@@ -128,13 +120,8 @@ export class LlavaReference {
     const tokens = Array.from({ length: states[0]!.length }, (_, t) => t).slice(selection.classToken ? 0 : 1);
     return tokens.map((t) => {
       const joined = Float64Array.from(selection.states.flatMap((state) => [...states[state]![t]!]));
-      const hidden = this.#linear(joined, 'linear_1').map(kActivations[projectorActivation]);
-      return this.#linear(hidden, 'linear_2');
+      const hidden = this.linear(joined, 'multi_modal_projector.linear_1').map(kActivations[projectorActivation]);
+      return this.linear(hidden, 'multi_modal_projector.linear_2');
     });
-  }
-
-  #linear(x: Row, name: string): Row {
-    const layer = `multi_modal_projector.${name}`;
-    return linear(x, this.tensors.get(`${layer}.weight`)!, this.tensors.get(`${layer}.bias`));
   }
 }

@@ -1,37 +1,14 @@
 // ViLT and BLIP in float64, as plainly as the papers put them: one pair after the other, nothing shared, every row computed.
 import { parseBlipConfig } from '../../lib/models/blip-config';
 import { parseViltConfig } from '../../lib/models/vilt-config';
-import type { Json, Stored, Tensors } from '../field/model-folder';
-import { attend, kActivations, layerNorm, linear, patchRows, type Row, type Rows, rowOf, sum, unit } from '../support/float64';
+import type { Json, Tensors } from '../field/model-folder';
+import { Reference } from '../field/reference';
+import { attend, kActivations, type Row, type Rows, rowOf, sum, unit } from '../support/float64';
 
 /** One picture [3, H, W]. */
 export interface Picture {
   readonly pixels: Float32Array;
   readonly size: readonly [height: number, width: number];
-}
-
-class Reference {
-  constructor(readonly tensors: Tensors) {}
-
-  protected of(name: string): Stored {
-    const found = this.tensors.get(name);
-    if (!found) throw new Error(`the reference has no ${name}`);
-    return found;
-  }
-
-  protected linear(x: Row, name: string): Row {
-    return linear(x, this.of(`${name}.weight`), this.tensors.get(`${name}.bias`));
-  }
-
-  protected norm(x: Row, name: string, eps: number): Row {
-    return layerNorm(x, this.of(`${name}.weight`), this.of(`${name}.bias`), eps);
-  }
-
-  /** Patches of a picture behind its class token. */
-  protected patches({ pixels, size }: Picture, kernel: string, classToken: string): Rows {
-    const bias = this.of(kernel.replace(/weight$/, 'bias'));
-    return [Float64Array.from(this.of(classToken).values), ...patchRows(pixels, size, this.of(kernel), bias)];
-  }
 }
 
 export class ViltReference extends Reference {
@@ -100,7 +77,12 @@ export class ViltReference extends Reference {
         }
       return out;
     };
-    const tokens = this.patches(picture, 'vilt.embeddings.patch_embeddings.projection.weight', 'vilt.embeddings.cls_token');
+    const tokens = this.patches(
+      picture.pixels,
+      picture.size,
+      'vilt.embeddings.patch_embeddings.projection',
+      'vilt.embeddings.cls_token',
+    );
     return tokens.map((row, t) => {
       const own = t === 0 ? table.subarray(0, hiddenSize) : position(Math.floor((t - 1) / columns), (t - 1) % columns);
       return sum(sum(row, own), this.#modality(1));
@@ -134,7 +116,7 @@ export class BlipReference extends Reference {
     const { eps, heads, hiddenSize: D, activation } = vision;
     const name = 'vision_model.embeddings';
     const positions = this.of(`${name}.position_embedding`).values;
-    let x = this.patches(picture, `${name}.patch_embedding.weight`, `${name}.class_embedding`).map((row, t) =>
+    let x = this.patches(picture.pixels, picture.size, `${name}.patch_embedding`, `${name}.class_embedding`).map((row, t) =>
       sum(row, positions.subarray(t * D, (t + 1) * D)),
     );
     for (let l = 0; l < vision.layers; l++) {
