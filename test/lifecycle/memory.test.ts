@@ -52,9 +52,14 @@ describe('memory of a process that stays', () => {
       const [micro, large] = [join(folder.path, 'llava-micro'), join(folder.path, `llava-${dtype}`)];
       makeLlava(micro, kLlavaSizes.micro!);
       makeLlava(large, kLlavaSizes.loading!, { dtype });
-      const { peak, weights } = await childResult<{ peak: number; weights: number }>('loading', ['LLaVA', micro, large]);
-      expect(weights / statSync(join(large, 'model.safetensors')).size).to.be.within(0.95, 1.05);
-      expect(peak / weights).to.be.below(1.1);
+      // JavaScript's heap adds up to 10 MB by chance, a tenth of these weights in BF16: the least of three tells what the loader needs.
+      const shares: number[] = [];
+      for (let run = 0; run < 3; run++) {
+        const { peak, weights } = await childResult<{ peak: number; weights: number }>('loading', ['LLaVA', micro, large]);
+        expect(weights / statSync(join(large, 'model.safetensors')).size).to.be.within(0.95, 1.05);
+        shares.push(peak / weights);
+      }
+      expect(Math.min(...shares), `${shares}`).to.be.below(1.1);
     });
   }
 
