@@ -28,9 +28,14 @@ export const clipNaming: Naming = {
   },
 };
 
+/** The stored name itself; undefined for what is no weight. */
+export function nameOfWeight(stored: string): string | undefined {
+  return buffers.test(stored) ? undefined : stored;
+}
+
 /** The name that models use for a stored tensor; undefined for what is no weight. */
 export function canonicalName(stored: string): string | undefined {
-  return buffers.test(stored) ? undefined : stored.replace(wrappers, '');
+  return nameOfWeight(stored)?.replace(wrappers, '');
 }
 
 /** Whether the names are those of one tower that was saved without its prefix. */

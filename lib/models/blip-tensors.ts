@@ -1,16 +1,16 @@
 import { checkTensors, type ExpectedTensor } from '../checkpoint/expected';
 import type { CheckpointTensor } from '../checkpoint/folder';
-import type { Naming } from '../checkpoint/names';
+import { type Naming, nameOfWeight } from '../checkpoint/names';
 import type { WeightLoader } from '../checkpoint/weight-loader';
 import type { Linear } from '../nn/encoder-layer';
 import type { CrossAttention, PooledPostNormLayer, PostNormLayer } from '../nn/post-norm-layer';
 import type { BlipParts } from './blip';
 import type { BlipConfig } from './blip-config';
 import { blipVisionLayer, layerTensors, linearTensors, normTensors } from './layer-names';
-import { encoderLayers, layerNorm, linear } from './tower-weights';
+import { encoderLayers, layerNorm, linear, stackedLinear } from './tower-weights';
 
 export const blipNaming: Naming = {
-  canonical: (stored) => (/(^|\.)position_ids$/.test(stored) ? undefined : stored),
+  canonical: nameOfWeight,
   refuse: (names) => (names.has('itm_head.weight') ? undefined : 'it has no matching head, "itm_head.weight"'),
 };
 
@@ -138,14 +138,6 @@ function textLayerParts(load: WeightLoader, layer: string, { vision, text }: Bli
 
 /** Products of one input, one below the other. */
 function joined(load: WeightLoader, name: string, parts: readonly string[], D: number, columns: number): Linear {
-  return {
-    weight: load.matrix(
-      parts.map((part) => `${name}.${part}.weight`),
-      [parts.length * D, columns],
-    ),
-    bias: load.vector(
-      parts.map((part) => `${name}.${part}.bias`),
-      parts.length * D,
-    ),
-  };
+  const names = parts.map((part) => `${name}.${part}`);
+  return stackedLinear(load, names, parts.length * D, columns);
 }

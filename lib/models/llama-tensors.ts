@@ -8,6 +8,7 @@ import { Weight } from '../weight';
 import type { LanguageParts } from './language-model';
 import { linearTensors } from './layer-names';
 import { type LlamaConfig, ropeFrequencies } from './llama-config';
+import { stackedLinear } from './tower-weights';
 
 // The names that models ask for are those of transformers 5: `model.language_model.…` without its `model.`, and `lm_head.weight`.
 const renames: readonly (readonly [RegExp, string])[] = [
@@ -85,18 +86,10 @@ export function llamaParts(config: LlamaConfig, load: WeightLoader): LanguagePar
 
 function decoderLayer(load: WeightLoader, name: string, config: LlamaConfig): DecoderLayer {
   const { hiddenSize: D, intermediateSize: I, heads, kvHeads, headWidth, eps, attentionBias, mlpBias } = config;
-  const joined = (names: readonly string[], rows: number, columns: number, bias: boolean): Linear => ({
-    weight: load.matrix(
-      names.map((part) => `${name}.${part}.weight`),
-      [rows, columns],
-    ),
-    bias: bias
-      ? load.vector(
-          names.map((part) => `${name}.${part}.bias`),
-          rows,
-        )
-      : undefined,
-  });
+  const joined = (parts: readonly string[], rows: number, columns: number, bias: boolean): Linear => {
+    const names = parts.map((part) => `${name}.${part}`);
+    return stackedLinear(load, names, rows, columns, bias);
+  };
   const projections = ['self_attn.q_proj', 'self_attn.k_proj', 'self_attn.v_proj'];
   return {
     heads,

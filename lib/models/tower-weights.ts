@@ -82,6 +82,12 @@ export function linear(load: WeightLoader, name: string, rows: number, columns: 
   return { weight: load.matrix([`${name}.weight`], [rows, columns], compute), bias: load.vector([`${name}.bias`], rows) };
 }
 
+/** Several linears of one input, one below the other. @param rows of all together */
+export function stackedLinear(load: WeightLoader, names: readonly string[], rows: number, columns: number, bias = true): Linear {
+  const of = (part: string) => names.map((name) => `${name}.${part}`);
+  return { weight: load.matrix(of('weight'), [rows, columns]), bias: bias ? load.vector(of('bias'), rows) : undefined };
+}
+
 export function layerNorm(
   load: WeightLoader,
   name: string,

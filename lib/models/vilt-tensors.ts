@@ -1,6 +1,6 @@
 import { checkTensors, type ExpectedTensor } from '../checkpoint/expected';
 import type { CheckpointTensor } from '../checkpoint/folder';
-import type { Naming } from '../checkpoint/names';
+import { type Naming, nameOfWeight } from '../checkpoint/names';
 import type { WeightLoader } from '../checkpoint/weight-loader';
 import { WarpsightError } from '../errors';
 import { Weight } from '../weight';
@@ -10,7 +10,7 @@ import type { ViltHead, ViltParts } from './vilt';
 import type { ViltConfig } from './vilt-config';
 
 export const viltNaming: Naming = {
-  canonical: (stored) => (/(^|\.)position_ids$/.test(stored) ? undefined : stored),
+  canonical: nameOfWeight,
   refuse: (names) =>
     [...names].some((name) => name.startsWith('vilt.')) ? undefined : 'none of its tensors has a name of a ViLT, "vilt.…"',
 };
