@@ -16,6 +16,7 @@ constexpr int kThreads = 256;
 
 template <typename T>
 __global__ __launch_bounds__(kThreads) void argmax_kernel(const T* x, int32_t* y, Rows rows, int D) {
+    follow_previous();
     int64_t row = blockIdx.x;
     if (row >= rows.count()) return;
     x += row * D;
@@ -32,8 +33,8 @@ void argmax(const Launch& launch, const TensorView& x, const TensorView& y, Rows
     if (rows.planned == 0 || D == 0) return;
     by_dtype("argmax", x.dtype, [&](auto zero) {
         using T = decltype(zero);
-        argmax_kernel<T><<<unsigned(rows.planned), kThreads, 0, launch.stream>>>(x.as<const T>(), y.as<int32_t>(), rows, D);
-        check_launch(launch, "argmax");
+        start_kernel(launch, "argmax", argmax_kernel<T>, {unsigned(rows.planned), kThreads}, x.as<const T>(), y.as<int32_t>(),
+                     rows, D);
     });
 }
 

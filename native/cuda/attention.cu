@@ -132,6 +132,7 @@ __device__ __forceinline__ void load_tile(const T* from, int width, const Attent
 
 template <typename T, int DH>
 __global__ __launch_bounds__(kWarps * 32, DH > 128 ? 2 : 3) void attention_kernel(AttentionArguments a) {
+    follow_previous();
     constexpr int kQ = DH, kK = DH + 4, kColumns = DH / 64;  // floats from row to row; groups of 64 columns of out
     extern __shared__ __align__(16) float shared[];
     float *sq = shared, *skv = sq + BQ * kQ, *sp = skv + BK * kK;  // [query][d], [key][d], per warp [key][query]
@@ -232,6 +233,7 @@ __global__ __launch_bounds__(kWarps * 32, DH > 128 ? 2 : 3) void attention_kerne
 /// Any head width: one warp per query and head, one key after the other.
 template <typename T>
 __global__ __launch_bounds__(32) void attention_wide_kernel(AttentionArguments a) {
+    follow_previous();
     extern __shared__ __align__(16) float acc[];  // [d]
     const int head = blockIdx.y, kv_head = head / (a.heads / a.kv_heads), query = int(blockIdx.x) % a.max_queries,
               lane = threadIdx.x;
@@ -260,11 +262,10 @@ __global__ __launch_bounds__(32) void attention_wide_kernel(AttentionArguments a
 }
 
 template <typename T, int DH>
-void launch_tiles(const Launch& launch, const AttentionArguments& a, int64_t segments) {
+void launch_tiles(const Launch& launch, const char* op, const AttentionArguments& a, int64_t segments) {
     size_t bytes = sizeof(float) * (BQ * DH + BK * (DH + 4) + BQ * BK);
-    if (bytes > 48 << 10) allow_shared(launch, reinterpret_cast<const void*>(attention_kernel<T, DH>), bytes);
-    attention_kernel<T, DH>
-        <<<dim3(unsigned(segments * a.query_tiles), unsigned(a.heads)), kWarps * 32, bytes, launch.stream>>>(a);
+    start_kernel(launch, op, attention_kernel<T, DH>,
+                 {dim3(unsigned(segments * a.query_tiles), unsigned(a.heads)), kWarps * 32, bytes}, a);
 }
 
 /// Launches for `count` segments with at most a.max_queries queries each; `a` has everything but query_tiles and vector.
@@ -276,13 +277,12 @@ void start(const Launch& launch, const char* op, AttentionArguments a, DType dty
         a.vector = aligned(a.q) && aligned(a.k) && aligned(a.v) && aligned(a.out);
         for (int n : {a.q_width, a.k_width, a.v_width, a.q_offset, a.k_offset, a.v_offset, a.head_dim})
             a.vector = a.vector && n % kPack<T> == 0;
-        if (a.head_dim <= 64) launch_tiles<T, 64>(launch, a, count);
-        else if (a.head_dim <= 128) launch_tiles<T, 128>(launch, a, count);
-        else if (a.head_dim <= 256) launch_tiles<T, 256>(launch, a, count);
+        if (a.head_dim <= 64) launch_tiles<T, 64>(launch, op, a, count);
+        else if (a.head_dim <= 128) launch_tiles<T, 128>(launch, op, a, count);
+        else if (a.head_dim <= 256) launch_tiles<T, 256>(launch, op, a, count);
         else
-            attention_wide_kernel<T>
-                <<<dim3(unsigned(count * a.max_queries), unsigned(a.heads)), 32, sizeof(float) * a.head_dim, launch.stream>>>(a);
-        check_launch(launch, op);
+            start_kernel(launch, op, attention_wide_kernel<T>,
+                         {dim3(unsigned(count * a.max_queries), unsigned(a.heads)), 32, sizeof(float) * a.head_dim}, a);
     });
 }
 

@@ -10,8 +10,18 @@ namespace warpsight {
 namespace cuda {
 namespace {
 
-/// Asked for its attributes to see whether this build has machine code or PTX for a device.
-__global__ void present_kernel() {}
+/// The largest block of image_kernel says what its image was compiled for: each kernel of the image holds that architecture's code.
+enum : int { kAnyImage = 32, kDependentImage = 64, kHopperImage = 96 };
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+constexpr int kImage = kHopperImage;
+#elif defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+constexpr int kImage = kDependentImage;
+#else
+constexpr int kImage = kAnyImage;
+#endif
+
+/// Asked for its attributes to see which of this build's images a device takes: none, or the one with the bound that says so.
+__global__ void __launch_bounds__(kImage) image_kernel() {}
 
 std::string version_text(int version) { return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10); }
 
@@ -59,7 +69,7 @@ std::string describe(int ordinal) {
 std::string missing_image(int ordinal) {
     cudaFuncAttributes attributes{};
     cudaError_t status = cudaSetDevice(ordinal);
-    if (status == cudaSuccess) status = cudaFuncGetAttributes(&attributes, present_kernel);
+    if (status == cudaSuccess) status = cudaFuncGetAttributes(&attributes, image_kernel);
     cudaGetLastError();
     if (status == cudaSuccess) return {};
     if (status == cudaErrorNoKernelImageForDevice || status == cudaErrorInvalidDeviceFunction ||
@@ -73,6 +83,10 @@ public:
     explicit CudaBackend(int ordinal) : context_(std::make_shared<Context>(ordinal)) {
         name = context_->device.name;
         description = context_->device.description = describe(ordinal);
+        cudaFuncAttributes image{};
+        context_->device.check(cudaFuncGetAttributes(&image, image_kernel), "its kernels cannot be asked for");
+        context_->device.hopper = image.maxThreadsPerBlock == kHopperImage;
+        context_->device.dependent_launch = image.maxThreadsPerBlock >= kDependentImage;
     }
 
     void* allocate(size_t bytes, Stream& stream) override { return context_->memory.allocate(bytes, &stream); }
@@ -103,11 +117,6 @@ private:
 };
 
 }  // namespace
-
-void check_launch(const Launch& launch, const char* op) {
-    launch.device.check(cudaGetLastError(), op);
-    ++counters().kernels;
-}
 
 void allow_shared(const Launch& launch, const void* kernel, size_t bytes) {
     if (int(bytes) > launch.device.shared_bytes_per_block)

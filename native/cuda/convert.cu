@@ -13,6 +13,7 @@ constexpr int kThreads = 256;
 
 template <typename From, typename To>
 __global__ void convert_rows_kernel(const From* from, To* to, int64_t rows, int64_t columns, int64_t pitch, int* overflow) {
+    follow_previous();
     int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x, row = i / pitch, column = i % pitch;
     if (row >= rows) return;
     float v = column < columns ? to_float(from[row * columns + column]) : 0.f;
@@ -22,6 +23,7 @@ __global__ void convert_rows_kernel(const From* from, To* to, int64_t rows, int6
 
 template <typename From, typename To>
 __global__ void cast_kernel(const From* x, To* y, Rows elements) {
+    follow_previous();
     int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x;
     if (i < elements.count()) y[i] = from_float<To>(to_float(x[i]));
 }
@@ -35,12 +37,11 @@ void convert_rows(const Launch& launch, const void* from, DType from_dtype, cons
         by_dtype("weight", to.dtype, [&](auto b) {
             using From = decltype(a);
             using To = decltype(b);
-            convert_rows_kernel<<<unsigned(ceil_div(elements, kThreads)), kThreads, 0, launch.stream>>>(
-                static_cast<const From*>(from), static_cast<To*>(const_cast<void*>(to.data)), to.rows, to.columns, to.pitch,
-                overflow);
+            start_kernel(launch, "weight", convert_rows_kernel<From, To>, {unsigned(ceil_div(elements, kThreads)), kThreads},
+                         static_cast<const From*>(from), static_cast<To*>(const_cast<void*>(to.data)), to.rows, to.columns,
+                         to.pitch, overflow);
         });
     });
-    check_launch(launch, "weight");
 }
 
 void cast(const Launch& launch, const TensorView& x, const TensorView& y, Rows elements) {
@@ -49,11 +50,10 @@ void cast(const Launch& launch, const TensorView& x, const TensorView& y, Rows e
         by_dtype("cast", y.dtype, [&](auto b) {
             using From = decltype(a);
             using To = decltype(b);
-            cast_kernel<<<unsigned(ceil_div(elements.planned, kThreads)), kThreads, 0, launch.stream>>>(x.as<const From>(),
-                                                                                                        y.as<To>(), elements);
+            start_kernel(launch, "cast", cast_kernel<From, To>, {unsigned(ceil_div(elements.planned, kThreads)), kThreads},
+                         x.as<const From>(), y.as<To>(), elements);
         });
     });
-    check_launch(launch, "cast");
 }
 
 }  // namespace warpsight::cuda

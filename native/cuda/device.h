@@ -23,6 +23,8 @@ public:
     std::string name;  // "cuda:0"
     std::string description;
     int multiprocessors = 1;
+    bool hopper = false;                    // the image for sm_90a runs: wgmma, TMA, clusters
+    bool dependent_launch = false;          // kernels hold griddepcontrol
     int shared_bytes_per_block = 48 << 10;  // with opt-in
 
     /// First thing in every public function: makes this the calling thread's device; throws ERR_DEVICE_LOST if it is lost.

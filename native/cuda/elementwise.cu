@@ -16,6 +16,7 @@ constexpr int kThreads = 256;
 /// y[i] = f(a[i], b[i mod period]); b may be null (then f gets 0). `vector`: 16-byte accesses, period a multiple of a pack.
 template <typename T, typename F>
 __global__ void elementwise_kernel(const T* a, const T* b, int64_t period, T* y, Rows elements, bool vector, F f) {
+    follow_previous();
     constexpr int V = kPack<T>;
     int64_t n = elements.count(), i = (int64_t(blockIdx.x) * kThreads + threadIdx.x) * V;
     if (i >= n) return;
@@ -57,9 +58,9 @@ void elementwise(const Launch& launch, const char* op, const TensorView& a, cons
         int64_t period = b.data != nullptr ? b.shape.elements() : 1;
         bool vector = aligned(a.data) && aligned(y.data) &&
                       (b.data == nullptr || (aligned(b.data) && (period % V == 0 || period == elements.planned)));
-        elementwise_kernel<T><<<unsigned(ceil_div(elements.planned, int64_t(kThreads) * V)), kThreads, 0, launch.stream>>>(
-            a.as<const T>(), b.as<const T>(), period, y.as<T>(), elements, vector, f);
-        check_launch(launch, op);
+        start_kernel(launch, op, elementwise_kernel<T, F>,
+                     {unsigned(ceil_div(elements.planned, int64_t(kThreads) * V)), kThreads}, a.as<const T>(), b.as<const T>(),
+                     period, y.as<T>(), elements, vector, f);
     });
 }
 
@@ -74,6 +75,7 @@ namespace {
 /// y[r, d] = silu(x[r, d])·x[r, D + d]
 template <typename T>
 __global__ void silu_gate_packed_kernel(const T* x, T* y, Rows elements, int64_t D) {
+    follow_previous();
     int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x, at = i / D * 2 * D + i % D;
     if (i < elements.count()) y[i] = from_float<T>(SiluTimes{}(to_float(x[at]), to_float(x[at + D])));
 }
@@ -85,9 +87,9 @@ void silu_gate(const Launch& launch, const TensorView& gate, const TensorView& u
     if (elements.planned == 0) return;
     by_dtype("siluGate", gate.dtype, [&](auto zero) {
         using T = decltype(zero);
-        silu_gate_packed_kernel<T><<<unsigned(ceil_div(elements.planned, int64_t(kThreads))), kThreads, 0, launch.stream>>>(
-            gate.as<const T>(), y.as<T>(), elements, y.shape.last());
-        check_launch(launch, "siluGate");
+        start_kernel(launch, "siluGate", silu_gate_packed_kernel<T>,
+                     {unsigned(ceil_div(elements.planned, int64_t(kThreads))), kThreads}, gate.as<const T>(), y.as<T>(), elements,
+                     y.shape.last());
     });
 }
 
@@ -96,6 +98,7 @@ namespace {
 /// out[r, d] = f(x[r, d], y[r]). `vector`: 16-byte accesses, D a multiple of a pack.
 template <typename T>
 __global__ void binary_number_each_kernel(const T* x, const T* y, T* out, Rows elements, int64_t D, bool vector, BinaryOne f) {
+    follow_previous();
     constexpr int V = kPack<T>;
     int64_t n = elements.count(), i = (int64_t(blockIdx.x) * kThreads + threadIdx.x) * V;
     if (i >= n) return;
@@ -121,9 +124,8 @@ void binary(const Launch& launch, const Binary& op, const TensorView& x, const T
             constexpr int V = kPack<T>;
             bool vector = aligned(x.data) && aligned(out.data) && D % V == 0;
             unsigned blocks = unsigned(ceil_div(elements.planned, int64_t(kThreads) * V));
-            binary_number_each_kernel<T><<<blocks, kThreads, 0, launch.stream>>>(
-                x.as<const T>(), y.as<const T>(), out.as<T>(), elements, D, vector, BinaryOne{op.arithmetic});
-            check_launch(launch, "binary");
+            start_kernel(launch, "binary", binary_number_each_kernel<T>, {blocks, kThreads}, x.as<const T>(), y.as<const T>(),
+                         out.as<T>(), elements, D, vector, BinaryOne{op.arithmetic});
         });
         return;
     }

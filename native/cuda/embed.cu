@@ -19,6 +19,7 @@ __device__ __forceinline__ float gathered(const Matrix& table, int row, int64_t 
 
 template <typename T>
 __global__ void embed_kernel(const int32_t* ids, Matrix table, const int32_t* positions, Matrix position_table, T* y, Rows rows) {
+    follow_previous();
     int64_t D = table.columns, i = int64_t(blockIdx.x) * kThreads + threadIdx.x, row = i / D, column = i % D;
     if (row >= rows.count()) return;
     float v = gathered(table, ids[row], column);
@@ -33,9 +34,8 @@ void embed(const Launch& launch, const TensorView& ids, const Matrix& table, con
     if (rows.planned == 0 || table.columns == 0) return;
     by_dtype("embed", y.dtype, [&](auto zero) {
         using T = decltype(zero);
-        embed_kernel<T><<<unsigned(ceil_div(rows.planned * table.columns, kThreads)), kThreads, 0, launch.stream>>>(
-            ids.as<const int32_t>(), table, positions.as<const int32_t>(), position_table, y.as<T>(), rows);
-        check_launch(launch, "embed");
+        start_kernel(launch, "embed", embed_kernel<T>, {unsigned(ceil_div(rows.planned * table.columns, kThreads)), kThreads},
+                     ids.as<const int32_t>(), table, positions.as<const int32_t>(), position_table, y.as<T>(), rows);
     });
 }
 

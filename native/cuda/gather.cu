@@ -19,6 +19,7 @@ constexpr int kThreads = 256;
 
 template <typename T>
 __global__ void gather_rows_kernel(const T* x, const int32_t* rows, T* y, Rows x_rows, Rows y_rows, int64_t D) {
+    follow_previous();
     int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x, r = i / D;
     if (r >= y_rows.count()) return;
     int64_t row = rows[r];
@@ -28,6 +29,7 @@ __global__ void gather_rows_kernel(const T* x, const int32_t* rows, T* y, Rows x
 template <typename T>
 __global__ void append_rows_kernel(const T* x, const int32_t* rows, T* to, Rows x_rows, int64_t to_rows, int64_t width,
                                    int64_t stride, int64_t offset) {
+    follow_previous();
     int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x, r = i / width;
     if (r >= x_rows.count()) return;
     int64_t row = rows[r];
@@ -37,6 +39,7 @@ __global__ void append_rows_kernel(const T* x, const int32_t* rows, T* to, Rows 
 template <typename T>
 __global__ void splice_kernel(const T* x, const T* features, const int32_t* index, T* y, Rows rows, Rows feature_rows,
                               int64_t D) {
+    follow_previous();
     int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x, r = i / D;
     if (r >= rows.count()) return;
     int64_t from = index[r];
@@ -45,12 +48,14 @@ __global__ void splice_kernel(const T* x, const T* features, const int32_t* inde
 
 template <typename T>
 __global__ void copy_columns_kernel(const T* x, T* y, Rows rows, int64_t width, int64_t stride, int64_t offset) {
+    follow_previous();
     int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x, r = i / width;
     if (r < rows.count()) y[r * stride + offset + i % width] = x[i];
 }
 
 template <typename T>
 __global__ void segment_mean_kernel(const T* x, const int32_t* segments, T* y, Rows x_rows, Rows y_rows, int64_t D) {
+    follow_previous();
     int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x, c = i / D;
     if (c >= y_rows.count()) return;
     int64_t start = segments[2 * c], count = segments[2 * c + 1];
@@ -68,9 +73,8 @@ void gather_rows(const Launch& launch, const TensorView& x, const TensorView& ro
     if (elements == 0) return;
     by_dtype("gatherRows", x.dtype, [&](auto zero) {
         using T = decltype(zero);
-        gather_rows_kernel<T><<<unsigned(ceil_div(elements, kThreads)), kThreads, 0, launch.stream>>>(
-            x.as<const T>(), rows.as<const int32_t>(), y.as<T>(), x_rows, y_rows, D);
-        check_launch(launch, "gatherRows");
+        start_kernel(launch, "gatherRows", gather_rows_kernel<T>, {unsigned(ceil_div(elements, kThreads)), kThreads},
+                     x.as<const T>(), rows.as<const int32_t>(), y.as<T>(), x_rows, y_rows, D);
     });
 }
 
@@ -80,9 +84,9 @@ void append_rows(const Launch& launch, const AppendRows& op, const TensorView& x
     if (elements == 0) return;
     by_dtype("appendRows", x.dtype, [&](auto zero) {
         using T = decltype(zero);
-        append_rows_kernel<T><<<unsigned(ceil_div(elements, kThreads)), kThreads, 0, launch.stream>>>(
-            x.as<const T>(), rows.as<const int32_t>(), to.as<T>(), x_rows, to.shape.rows(), width, x.shape.last(), op.offset);
-        check_launch(launch, "appendRows");
+        start_kernel(launch, "appendRows", append_rows_kernel<T>, {unsigned(ceil_div(elements, kThreads)), kThreads},
+                     x.as<const T>(), rows.as<const int32_t>(), to.as<T>(), x_rows, to.shape.rows(), width, x.shape.last(),
+                     op.offset);
     });
 }
 
@@ -92,9 +96,8 @@ void splice(const Launch& launch, const TensorView& x, const TensorView& feature
     if (elements == 0) return;
     by_dtype("splice", x.dtype, [&](auto zero) {
         using T = decltype(zero);
-        splice_kernel<T><<<unsigned(ceil_div(elements, kThreads)), kThreads, 0, launch.stream>>>(
-            x.as<const T>(), features.as<const T>(), index.as<const int32_t>(), y.as<T>(), rows, feature_rows, D);
-        check_launch(launch, "splice");
+        start_kernel(launch, "splice", splice_kernel<T>, {unsigned(ceil_div(elements, kThreads)), kThreads}, x.as<const T>(),
+                     features.as<const T>(), index.as<const int32_t>(), y.as<T>(), rows, feature_rows, D);
     });
 }
 
@@ -103,9 +106,8 @@ void copy_columns(const Launch& launch, const TensorView& x, const TensorView& y
     if (elements == 0) return;
     by_dtype("concat", x.dtype, [&](auto zero) {
         using T = decltype(zero);
-        copy_columns_kernel<T><<<unsigned(ceil_div(elements, kThreads)), kThreads, 0, launch.stream>>>(
-            x.as<const T>(), y.as<T>(), rows, width, y.shape.last(), offset);
-        check_launch(launch, "concat");
+        start_kernel(launch, "concat", copy_columns_kernel<T>, {unsigned(ceil_div(elements, kThreads)), kThreads},
+                     x.as<const T>(), y.as<T>(), rows, width, y.shape.last(), offset);
     });
 }
 
@@ -115,9 +117,8 @@ void segment_mean(const Launch& launch, const TensorView& x, const TensorView& s
     if (elements == 0) return;
     by_dtype("segmentMean", x.dtype, [&](auto zero) {
         using T = decltype(zero);
-        segment_mean_kernel<T><<<unsigned(ceil_div(elements, kThreads)), kThreads, 0, launch.stream>>>(
-            x.as<const T>(), segments.as<const int32_t>(), y.as<T>(), x_rows, y_rows, D);
-        check_launch(launch, "segmentMean");
+        start_kernel(launch, "segmentMean", segment_mean_kernel<T>, {unsigned(ceil_div(elements, kThreads)), kThreads},
+                     x.as<const T>(), segments.as<const int32_t>(), y.as<T>(), x_rows, y_rows, D);
     });
 }
 

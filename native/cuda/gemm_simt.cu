@@ -26,6 +26,7 @@ template <class T, typename X, typename W>
 __global__ __launch_bounds__(T::kThreads, 2) void gemm_simt_kernel(RowMajor<X> x, WeightOperand<X, W> w, const float* bias,
                                                                    const X* residual, X* y, Rows rows, Activation activation,
                                                                    bool vector_out) {
+    follow_previous();
     int64_t M = rows.count(), N = w.rows, m0 = int64_t(blockIdx.x) * T::BM, n0 = int64_t(blockIdx.y) * T::BN;
     if (m0 >= M) return;
     x.rows = M;
@@ -57,8 +58,8 @@ void launch_tile(const Launch& launch, const RowMajor<X>& x, const WeightOperand
                  X* y, Rows rows, Activation activation) {
     bool vector_out = w.rows % 4 == 0 && aligned(y) && (residual == nullptr || aligned(residual));
     dim3 grid(unsigned(ceil_div(rows.planned, T::BM)), unsigned(ceil_div(w.rows, T::BN)));
-    gemm_simt_kernel<T, X, W><<<grid, T::kThreads, 0, launch.stream>>>(x, w, bias, residual, y, rows, activation, vector_out);
-    check_launch(launch, "gemm_simt");
+    start_kernel(launch, "gemm_simt", gemm_simt_kernel<T, X, W>, {grid, T::kThreads}, x, w, bias, residual, y, rows, activation,
+                 vector_out);
 }
 
 template <typename X, typename W>

@@ -19,6 +19,7 @@ constexpr int kWarps = 8, kRows = 2, kUnroll = 4;
 template <typename X, typename W>
 __global__ __launch_bounds__(kWarps * 32, 2) void gemv_kernel(RowMajor<X, kPack<W>> x, RowMajor<W> w, const float* bias,
                                                               const X* residual, X* y, Activation activation) {
+    follow_previous();
     constexpr int V = kPack<W>, kStep = 32 * V;
     const int lane = threadIdx.x % 32;
     const int64_t n0 = (int64_t(blockIdx.x) * kWarps + threadIdx.x / 32) * kRows;
@@ -57,8 +58,8 @@ void launch_types(const Launch& launch, const Linear& op, const TensorView& x, c
     RowMajor<W> w{static_cast<const W*>(weight.data), weight.rows, weight.pitch, int(K),
                   weight.pitch % kPack<W> == 0 && aligned(weight.data)};
     unsigned blocks = unsigned(ceil_div(weight.rows, kWarps * kRows));
-    gemv_kernel<X, W><<<blocks, kWarps * 32, 0, launch.stream>>>(a, w, bias, residual.as<const X>(), y.as<X>(), op.activation);
-    check_launch(launch, "gemv");
+    start_kernel(launch, "gemv", gemv_kernel<X, W>, {blocks, kWarps * 32}, a, w, bias, residual.as<const X>(), y.as<X>(),
+                 op.activation);
 }
 
 }  // namespace

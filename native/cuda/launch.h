@@ -3,26 +3,51 @@
 // returns.
 #pragma once
 
-#include <cuda_runtime_api.h>
+#include <cuda_runtime.h>
 
+#include "device.h"
 #include "dtype.h"
 #include "ops.h"
+#include "primitives/dependent_launch.h"
 #include "primitives/rows.h"
 
 namespace warpsight::cuda {
-
-class Device;
 
 struct Launch {
     Device& device;
     cudaStream_t stream;
 };
 
-/// After every launch: throws if it failed, counts it if not.
-void check_launch(const Launch& launch, const char* op);
+struct Grid {
+    dim3 blocks, threads;
+    size_t shared = 0;     // bytes of dynamic shared memory
+    unsigned cluster = 1;  // blocks along x that share their shared memory (sm_90)
+};
 
 /// Allows the kernel more than 48 KB of dynamic shared memory.
 void allow_shared(const Launch& launch, const void* kernel, size_t bytes);
+
+/// Puts a kernel on the stream; throws, naming the operation, if it cannot start. Where the device can, it is placed while the
+/// kernel before it still runs: every kernel begins with follow_previous() (primitives/dependent_launch.h).
+template <typename... P, typename... A>
+void start_kernel(const Launch& launch, const char* op, void (*kernel)(P...), const Grid& grid, A&&... arguments) {
+    cudaLaunchAttribute attributes[2] = {};
+    cudaLaunchConfig_t config{.gridDim = grid.blocks, .blockDim = grid.threads, .dynamicSmemBytes = grid.shared};
+    config.stream = launch.stream;
+    config.attrs = attributes;
+    if (launch.device.dependent_launch) {
+        attributes[config.numAttrs].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+        attributes[config.numAttrs++].val.programmaticStreamSerializationAllowed = 1;
+    }
+    if (grid.cluster > 1) {
+        attributes[config.numAttrs].id = cudaLaunchAttributeClusterDimension;
+        attributes[config.numAttrs].val.clusterDim = {grid.cluster, 1, 1};
+        ++config.numAttrs;
+    }
+    if (grid.shared > 48 << 10) allow_shared(launch, reinterpret_cast<const void*>(kernel), grid.shared);
+    launch.device.check(cudaLaunchKernelEx(&config, kernel, static_cast<P>(arguments)...), op);
+    ++counters().kernels;
+}
 
 /// A weight matrix or table, or a tensor used as one; `pitch` elements from row to row.
 struct Matrix {

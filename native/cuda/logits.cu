@@ -25,6 +25,7 @@ struct RowNorm {
 
 template <typename T>
 __global__ void row_norms_kernel(const T* x, RowNorm* norms, Rows rows, int D, bool unit) {
+    follow_previous();
     int64_t row = int64_t(blockIdx.x) * kRowsPerBlock + threadIdx.y;
     if (row >= rows.count()) return;
     x += row * D;
@@ -65,6 +66,7 @@ struct Scaled {
 template <typename T>
 __global__ __launch_bounds__(Medium::kThreads, 3) void logits_kernel(Scaled<T> x, Scaled<T> y, float* out, Rows rows,
                                                                      float multiplier, float bias) {
+    follow_previous();
     int64_t n = rows.count(), m = y.rows.rows, i0 = int64_t(blockIdx.x) * Medium::BM, j0 = int64_t(blockIdx.y) * Medium::BN;
     if (i0 >= n) return;
     x.rows.rows = n;
@@ -89,19 +91,16 @@ void scaled_logits(const Launch& launch, const ScaledLogits& op, const TensorVie
         using T = decltype(zero);
         RowNorm *x_norms = static_cast<RowNorm*>(workspace), *y_norms = x_norms + n;
         dim3 block(32, kRowsPerBlock);
-        row_norms_kernel<<<unsigned(ceil_div(n, kRowsPerBlock)), block, 0, launch.stream>>>(x.as<const T>(), x_norms, rows, D,
-                                                                                            false);
-        check_launch(launch, "scaledLogits");
-        row_norms_kernel<<<unsigned(ceil_div(m, kRowsPerBlock)), block, 0, launch.stream>>>(y.as<const T>(), y_norms,
-                                                                                            Rows{.planned = m}, D, op.y_unit);
-        check_launch(launch, "scaledLogits");
+        start_kernel(launch, "scaledLogits", row_norms_kernel<T>, {unsigned(ceil_div(n, kRowsPerBlock)), block}, x.as<const T>(),
+                     x_norms, rows, D, false);
+        start_kernel(launch, "scaledLogits", row_norms_kernel<T>, {unsigned(ceil_div(m, kRowsPerBlock)), block}, y.as<const T>(),
+                     y_norms, Rows{.planned = m}, D, op.y_unit);
         auto operand = [&](const TensorView& t, int64_t count, const RowNorm* norms) {
             return Scaled<T>{{t.as<const T>(), count, D, D, D % kPack<T> == 0 && aligned(t.data)}, norms};
         };
         dim3 grid(unsigned(ceil_div(n, Medium::BM)), unsigned(ceil_div(m, Medium::BN)));
-        logits_kernel<T><<<grid, Medium::kThreads, 0, launch.stream>>>(operand(x, n, x_norms), operand(y, m, y_norms),
-                                                                       out.as<float>(), rows, op.multiplier, op.bias);
-        check_launch(launch, "scaledLogits");
+        start_kernel(launch, "scaledLogits", logits_kernel<T>, {grid, Medium::kThreads}, operand(x, n, x_norms),
+                     operand(y, m, y_norms), out.as<float>(), rows, op.multiplier, op.bias);
     });
 }
 

@@ -44,6 +44,7 @@ template <typename T, int V, int Threads, bool Centre>
 __global__ __launch_bounds__(Threads == 32 ? 128 : Threads) void norm_kernel(const T* x, const T* r, const float* weight,
                                                                              const float* bias, T* y, T* sum, Rows rows, int D,
                                                                              float eps) {
+    follow_previous();
     int64_t row = group_row<Threads>();
     if (row >= rows.count()) return;
     x += row * D;
@@ -75,6 +76,7 @@ __global__ __launch_bounds__(Threads == 32 ? 128 : Threads) void norm_kernel(con
 
 template <typename T, int V, int Threads>
 __global__ __launch_bounds__(Threads == 32 ? 128 : Threads) void l2_normalize_kernel(const T* x, T* y, Rows rows, int D) {
+    follow_previous();
     int64_t row = group_row<Threads>();
     if (row >= rows.count()) return;
     x += row * D;
@@ -128,10 +130,9 @@ void norm(const Launch& launch, const char* op, float eps, const TensorView& x, 
                       aligned(weight) && aligned(bias);
         by_width(rows.planned, D, [&](auto threads, dim3 block, unsigned grid) {
             auto* kernel = vector ? norm_kernel<T, V, threads(), Centre> : norm_kernel<T, 1, threads(), Centre>;
-            kernel<<<grid, block, 0, launch.stream>>>(x.as<const T>(), residual.as<const T>(), weight, bias, y.as<T>(),
-                                                      sum.as<T>(), rows, D, eps);
+            start_kernel(launch, op, kernel, {grid, block}, x.as<const T>(), residual.as<const T>(), weight, bias, y.as<T>(),
+                         sum.as<T>(), rows, D, eps);
         });
-        check_launch(launch, op);
     });
 }
 
@@ -156,9 +157,8 @@ void l2_normalize(const Launch& launch, const TensorView& x, const TensorView& y
         bool vector = D % V == 0 && aligned(x.data) && aligned(y.data);
         by_width(rows.planned, D, [&](auto threads, dim3 block, unsigned grid) {
             auto* kernel = vector ? l2_normalize_kernel<T, V, threads()> : l2_normalize_kernel<T, 1, threads()>;
-            kernel<<<grid, block, 0, launch.stream>>>(x.as<const T>(), y.as<T>(), rows, D);
+            start_kernel(launch, "l2Normalize", kernel, {grid, block}, x.as<const T>(), y.as<T>(), rows, D);
         });
-        check_launch(launch, "l2Normalize");
     });
 }
 

@@ -45,6 +45,7 @@ template <typename T, typename W>
 __global__ __launch_bounds__(Medium::kThreads, 3) void patch_embed_kernel(Patches patches, RowMajor<W, Patches::V> w,
                                                                           const float* bias, const float* class_token,
                                                                           const float* positions, T* y, Rows rows) {
+    follow_previous();
     int64_t M = rows.count(), D = w.rows, m0 = int64_t(blockIdx.x) * Medium::BM, n0 = int64_t(blockIdx.y) * Medium::BN;
     if (m0 >= M) return;
     patches.rows = M;
@@ -68,9 +69,8 @@ void launch_types(const Launch& launch, const Patches& patches, const Matrix& we
     RowMajor<W, Patches::V> w{static_cast<const W*>(weight.data), weight.rows, weight.pitch, int(weight.columns),
                               weight.pitch % kPack<W> == 0 && aligned(weight.data)};
     dim3 grid(unsigned(ceil_div(rows.planned, Medium::BM)), unsigned(ceil_div(weight.rows, Medium::BN)));
-    patch_embed_kernel<T, W>
-        <<<grid, Medium::kThreads, 0, launch.stream>>>(patches, w, bias, class_token, positions, y.as<T>(), rows);
-    check_launch(launch, "patch_embed");
+    start_kernel(launch, "patch_embed", patch_embed_kernel<T, W>, {grid, Medium::kThreads}, patches, w, bias, class_token,
+                 positions, y.as<T>(), rows);
 }
 
 }  // namespace

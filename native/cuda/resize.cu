@@ -51,6 +51,7 @@ __device__ __forceinline__ uint8_t clip8(int sum) { return uint8_t(min(255, max(
 
 __global__ void resize_horizontal_kernel(const uint8_t* pixels, int64_t bytes, const PictureRow* images, const int32_t* taps,
                                          int64_t length, uint8_t* scratch, int64_t scratch_bytes, int width, Rows n) {
+    follow_previous();
     if (blockIdx.y >= n.count()) return;
     const Picture p(images[blockIdx.y]);
     int64_t samples = int64_t(p.rows) * width * 3;
@@ -69,6 +70,7 @@ __global__ void resize_horizontal_kernel(const uint8_t* pixels, int64_t bytes, c
 __global__ void resize_vertical_kernel(const uint8_t* scratch, int64_t scratch_bytes, const PictureRow* images,
                                        const int32_t* taps, int64_t length, const float* lut, float* out, int width, int height,
                                        Rows n) {
+    follow_previous();
     int i = blockIdx.x * kThreads + threadIdx.x;
     if (blockIdx.y >= n.count() || i >= 3 * width * height) return;
     const Picture p(images[blockIdx.y]);
@@ -86,20 +88,19 @@ __global__ void resize_vertical_kernel(const uint8_t* scratch, int64_t scratch_b
 void resize_horizontal(const Launch& launch, const ResizeHorizontal& op, const TensorView& pixels, const TensorView& images,
                        const TensorView& taps, const TensorView& scratch, Rows n) {
     if (n.planned == 0 || scratch.shape.elements() == 0 || op.width == 0) return;
-    resize_horizontal_kernel<<<dim3(kBlocksPerPicture, unsigned(n.planned)), kThreads, 0, launch.stream>>>(
-        pixels.as<const uint8_t>(), pixels.shape.elements(), images.as<const PictureRow>(), taps.as<const int32_t>(),
-        taps.shape.elements(), scratch.as<uint8_t>(), scratch.shape.elements(), op.width, n);
-    check_launch(launch, "resizeHorizontal");
+    start_kernel(launch, "resizeHorizontal", resize_horizontal_kernel, {dim3(kBlocksPerPicture, unsigned(n.planned)), kThreads},
+                 pixels.as<const uint8_t>(), pixels.shape.elements(), images.as<const PictureRow>(), taps.as<const int32_t>(),
+                 taps.shape.elements(), scratch.as<uint8_t>(), scratch.shape.elements(), op.width, n);
 }
 
 void resize_vertical(const Launch& launch, const ResizeVertical& op, const TensorView& scratch, const TensorView& images,
                      const TensorView& taps, const float* lut, const TensorView& out, Rows n) {
     int64_t samples = int64_t(3) * op.width * op.height;
     if (n.planned == 0 || samples == 0) return;
-    resize_vertical_kernel<<<dim3(unsigned(ceil_div(samples, kThreads)), unsigned(n.planned)), kThreads, 0, launch.stream>>>(
-        scratch.as<const uint8_t>(), scratch.shape.elements(), images.as<const PictureRow>(), taps.as<const int32_t>(),
-        taps.shape.elements(), lut, out.as<float>(), op.width, op.height, n);
-    check_launch(launch, "resizeVertical");
+    start_kernel(launch, "resizeVertical", resize_vertical_kernel,
+                 {dim3(unsigned(ceil_div(samples, kThreads)), unsigned(n.planned)), kThreads}, scratch.as<const uint8_t>(),
+                 scratch.shape.elements(), images.as<const PictureRow>(), taps.as<const int32_t>(), taps.shape.elements(), lut,
+                 out.as<float>(), op.width, op.height, n);
 }
 
 }  // namespace warpsight::cuda

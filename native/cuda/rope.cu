@@ -17,6 +17,7 @@ constexpr int kThreads = 256;
 template <typename T>
 __global__ void rope_kernel(const T* x, const int32_t* positions, const float* frequencies, T* y, Rows tokens, int H, int turned,
                             int half_d) {
+    follow_previous();
     int64_t pair = int64_t(blockIdx.x) * kThreads + threadIdx.x, token = pair / (int64_t(H) * half_d);
     if (token >= tokens.count()) return;
     int i = int(pair % half_d);
@@ -46,9 +47,8 @@ void rope(const Launch& launch, const Rope& op, const TensorView& x, const Tenso
     if (pairs == 0) return;
     by_dtype("rope", x.dtype, [&](auto zero) {
         using T = decltype(zero);
-        rope_kernel<T><<<unsigned(ceil_div(pairs, kThreads)), kThreads, 0, launch.stream>>>(
-            x.as<const T>(), positions.as<const int32_t>(), frequencies, y.as<T>(), tokens, H, turned, half_d);
-        check_launch(launch, "rope");
+        start_kernel(launch, "rope", rope_kernel<T>, {unsigned(ceil_div(pairs, kThreads)), kThreads}, x.as<const T>(),
+                     positions.as<const int32_t>(), frequencies, y.as<T>(), tokens, H, turned, half_d);
     });
 }
 

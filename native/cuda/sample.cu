@@ -120,6 +120,7 @@ __device__ float filter(float* y, int V, int top_k, float top_p) {
 template <typename T>
 __global__ __launch_bounds__(kThreads) void sample_distribution_kernel(const T* logits, const int32_t* seen, float* y, int V,
                                                                        Rows seen_count, SampleDistribution op) {
+    follow_previous();
     penalise(logits, y, V, op.repetition_penalty, op.temperature, seen != nullptr ? seen_count.count() : 0,
              [&](int64_t j) { return seen[j]; });
     float top = filter(y, V, op.top_k, op.top_p), sum = 0.f;
@@ -148,6 +149,7 @@ template <typename T>
 __global__ __launch_bounds__(kThreads) void sample_kernel(const T* logits, const float* numbers, const int32_t* integers,
                                                           const int32_t* seen, int32_t* ids, float* scratch, int V, Rows rows,
                                                           Rows seen_count) {
+    follow_previous();
     __shared__ double sums[kThreads];
     const int row = blockIdx.x;
     if (row >= rows.count()) return;
@@ -195,9 +197,8 @@ void sample_distribution(const Launch& launch, const SampleDistribution& op, con
     if (V == 0) return;
     by_dtype("sampleDistribution", logits.dtype, [&](auto zero) {
         using T = decltype(zero);
-        sample_distribution_kernel<T>
-            <<<1, kThreads, 0, launch.stream>>>(logits.as<const T>(), seen.as<const int32_t>(), y.as<float>(), V, seen_count, op);
-        check_launch(launch, "sampleDistribution");
+        start_kernel(launch, "sampleDistribution", sample_distribution_kernel<T>, {1, kThreads}, logits.as<const T>(),
+                     seen.as<const int32_t>(), y.as<float>(), V, seen_count, op);
     });
 }
 
@@ -209,10 +210,9 @@ void sample(const Launch& launch, const TensorView& logits, const TensorView& nu
     if (V == 0 || rows.planned == 0) return;
     by_dtype("sample", logits.dtype, [&](auto zero) {
         using T = decltype(zero);
-        sample_kernel<T><<<unsigned(rows.planned), kThreads, 0, launch.stream>>>(
-            logits.as<const T>(), numbers.as<const float>(), integers.as<const int32_t>(), seen.as<const int32_t>(),
-            ids.as<int32_t>(), static_cast<float*>(workspace), V, rows, seen_count);
-        check_launch(launch, "sample");
+        start_kernel(launch, "sample", sample_kernel<T>, {unsigned(rows.planned), kThreads}, logits.as<const T>(),
+                     numbers.as<const float>(), integers.as<const int32_t>(), seen.as<const int32_t>(), ids.as<int32_t>(),
+                     static_cast<float*>(workspace), V, rows, seen_count);
     });
 }
 

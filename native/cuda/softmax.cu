@@ -15,6 +15,7 @@ constexpr int kRowsPerBlock = 4;
 
 template <typename T, int Threads>
 __global__ __launch_bounds__(Threads == 32 ? 128 : Threads) void softmax_kernel(const T* x, T* y, Rows rows, int D) {
+    follow_previous();
     int64_t row = Threads == 32 ? int64_t(blockIdx.x) * kRowsPerBlock + threadIdx.y : int64_t(blockIdx.x);
     if (row >= rows.count()) return;
     x += row * D;
@@ -35,10 +36,12 @@ void softmax(const Launch& launch, const TensorView& x, const TensorView& y, Row
     by_dtype("softmax", x.dtype, [&](auto zero) {
         using T = decltype(zero);
         if (D <= 1024)
-            softmax_kernel<T, 32><<<unsigned(ceil_div(rows.planned, kRowsPerBlock)), dim3(32, kRowsPerBlock), 0, launch.stream>>>(
-                x.as<const T>(), y.as<T>(), rows, D);
-        else softmax_kernel<T, 256><<<unsigned(rows.planned), 256, 0, launch.stream>>>(x.as<const T>(), y.as<T>(), rows, D);
-        check_launch(launch, "softmax");
+            start_kernel(launch, "softmax", softmax_kernel<T, 32>,
+                         {unsigned(ceil_div(rows.planned, kRowsPerBlock)), dim3(32, kRowsPerBlock)}, x.as<const T>(), y.as<T>(),
+                         rows, D);
+        else
+            start_kernel(launch, "softmax", softmax_kernel<T, 256>, {unsigned(rows.planned), 256}, x.as<const T>(), y.as<T>(),
+                         rows, D);
     });
 }
 

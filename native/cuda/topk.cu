@@ -34,6 +34,7 @@ __device__ __forceinline__ void select(const T* x, int D, int k, F&& emit) {
 
 template <typename T>
 __global__ __launch_bounds__(kThreads) void top_k_kernel(const T* x, T* values, int32_t* indices, Rows rows, int D, int k) {
+    follow_previous();
     int64_t row = blockIdx.x;
     if (row >= rows.count()) return;
     x += row * D;
@@ -45,6 +46,7 @@ __global__ __launch_bounds__(kThreads) void top_k_kernel(const T* x, T* values, 
 
 __global__ __launch_bounds__(kThreads) void top_k_scores_kernel(const float* x, float* scores, int32_t* indices, Rows rows, int D,
                                                                 int k, bool use_sigmoid) {
+    follow_previous();
     int64_t row = blockIdx.x;
     if (row >= rows.count()) return;
     x += row * D;
@@ -68,9 +70,8 @@ void top_k(const Launch& launch, const TensorView& x, const TensorView& values, 
     if (rows.planned == 0 || k == 0) return;
     by_dtype("topK", x.dtype, [&](auto zero) {
         using T = decltype(zero);
-        top_k_kernel<T><<<unsigned(rows.planned), kThreads, 0, launch.stream>>>(x.as<const T>(), values.as<T>(),
-                                                                                indices.as<int32_t>(), rows, D, k);
-        check_launch(launch, "topK");
+        start_kernel(launch, "topK", top_k_kernel<T>, {unsigned(rows.planned), kThreads}, x.as<const T>(), values.as<T>(),
+                     indices.as<int32_t>(), rows, D, k);
     });
 }
 
@@ -78,9 +79,8 @@ void top_k_scores(const Launch& launch, bool sigmoid, const TensorView& logits, 
                   const TensorView& indices, Rows rows) {
     int D = int(logits.shape.last()), k = int(indices.shape.last());
     if (rows.planned == 0 || k == 0) return;
-    top_k_scores_kernel<<<unsigned(rows.planned), kThreads, 0, launch.stream>>>(logits.as<const float>(), scores.as<float>(),
-                                                                                indices.as<int32_t>(), rows, D, k, sigmoid);
-    check_launch(launch, "zeroShotHead");
+    start_kernel(launch, "zeroShotHead", top_k_scores_kernel, {unsigned(rows.planned), kThreads}, logits.as<const float>(),
+                 scores.as<float>(), indices.as<int32_t>(), rows, D, k, sigmoid);
 }
 
 }  // namespace warpsight::cuda
