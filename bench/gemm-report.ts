@@ -60,11 +60,16 @@ const kBytes = 2; // of an element, in both dtypes
 const flopsOf = ({ M, N, K }: GemmRow) => 2 * M * N * K;
 const bytesOf = ({ M, N, K }: GemmRow) => kBytes * (M * K + N * K + M * N);
 
-/** What the run itself saw at best: a copy reads and writes each byte, and the fastest product of any side. */
+/** Bytes per second: a copy reads and writes each byte. */
+export function copyBandwidthOf({ copyBytes, copyUs }: GemmDevice): number {
+  return (2 * copyBytes * 1e6) / median(copyUs);
+}
+
+/** What the run itself saw at best: a copy, and the fastest product of any side. */
 export function peaksOf(device: GemmDevice, rows: readonly GemmRow[]): Peaks {
   const fastest = rows.flatMap((row) => Object.values(row.us).map((us: readonly number[]) => flopsOf(row) / median(us)));
   return {
-    bandwidth: (2 * device.copyBytes * 1e6) / median(device.copyUs),
+    bandwidth: copyBandwidthOf(device),
     flops: Math.max(...fastest) * 1e6,
     emptyNodeUs: median(device.emptyNodeUs),
   };

@@ -1,9 +1,10 @@
 // bench_gemm: the linear operation of the CUDA backend beside cuBLAS and cuBLASLt. It prints one JSON object a line, of which
 // bench/gemm.ts (npm run bench:gemm) makes the table.
-//   bench_gemm [--dtype f16|bf16] [--filter TEXT] [--rounds N] [--seconds S] [--cublas FOLDER]… [--check]
+//   bench_gemm [--dtype f16|bf16] [--filter TEXT] [--rounds N] [--seconds S] [--cublas FOLDER]… [--check | --device-only]
 //     --filter   rows whose "model part size" holds the text     --cublas   where to look, after the loader's own folders
 //     --seconds  no row is begun after it; rows are taken in an order that spreads over the table
 //     --check    three tiny shapes: for a machine where only the answers matter
+//     --device-only  no products: what the device is, how fast it copies, what an empty node costs
 //
 // Each side's products stand one after the other in a graph, one for each copy of x, W and y. The copies together exceed twice
 // the L2 cache, so every product reads from memory what a model's layer would. A sample is the time between two events around
@@ -41,7 +42,7 @@ struct Options {
     int rounds = 15;
     double seconds = 1e9;
     std::vector<std::string> folders = {""};
-    bool check = false;
+    bool check = false, device_only = false;
 };
 
 void check(cudaError_t status, const char* what) {
@@ -295,8 +296,8 @@ Options parse(int argc, char** argv) {
     Options options;
     for (int i = 1; i < argc; ++i) {
         std::string name = argv[i];
-        if (name == "--check") {
-            options.check = true;
+        if (name == "--check" || name == "--device-only") {
+            (name == "--check" ? options.check : options.device_only) = true;
             continue;
         }
         if (i + 1 == argc) throw std::runtime_error(name + " needs a value");
@@ -344,6 +345,7 @@ int main(int argc, char** argv) {
         const std::vector<Row> rows = in_order(options.check ? check_table() : gemm_table(), options.filter);
         Bench bench(options);
         bench.describe();
+        if (options.device_only) return 0;
         size_t measured = 0;
         while (measured < rows.size() && (measured == 0 || seconds_since(begun) < options.seconds))
             bench.measure(rows[measured++]);

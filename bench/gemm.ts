@@ -3,15 +3,11 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { cpus } from 'node:os';
-import { delimiter, join, resolve } from 'node:path';
+import { delimiter, join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { packageRoot } from '../lib/native';
+import { gemmProgram } from './gemm-program';
 import { type GemmDevice, type GemmEnd, type GemmLine, type GemmRow, gemmTable } from './gemm-report';
 import { conditions, report } from './report';
-
-/** Beside the addon that is used. */
-const addon = process.env.WARPSIGHT_ADDON ?? join(packageRoot, 'build', 'Release', 'warpsight.node');
-const program = resolve(addon, '..', '..', 'bench', 'bench_gemm');
 
 /** WARPSIGHT_CUBLAS (folders), the toolkit's folder, those of the packages that PyTorch brings. */
 function cublasFolders(): string[] {
@@ -27,7 +23,7 @@ function cublasFolders(): string[] {
 async function main(args: readonly string[]): Promise<void> {
   const here = conditions(['npm run bench:gemm --', ...args].join(' '), `${cpus().length} cores`);
   const folders = cublasFolders().flatMap((folder) => ['--cublas', folder]);
-  const child = spawn(program, [...args, ...folders], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const child = spawn(gemmProgram, [...args, ...folders], { stdio: ['ignore', 'pipe', 'inherit'] });
   const ended = new Promise<number>((done, failed) => {
     child.on('error', failed);
     child.on('close', (code) => done(code ?? 128));

@@ -1,49 +1,27 @@
-// npm run bench:llava: reading a prompt and decoding with a random LLaVA on the CPU, beside the bandwidth that a plain read loop has and PyTorch on
-// the same shape, one after the other in every round. See docs/benchmarks.md.
-import { type ChildProcessByStdio, execFileSync, spawn, spawnSync } from 'node:child_process';
-import { once } from 'node:events';
+// npm run bench:llava -- [SIZE] [ROUNDS] [--device cuda|cpu] [--dtype …]: reading a prompt and decoding with a random LLaVA, beside PyTorch on the
+// same shape and the memory bandwidth that a plain read loop (CPU) or copy (CUDA) has, taking turns in every round. See docs/benchmarks.md.
+import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
-import type { Readable, Writable } from 'node:stream';
-import { LLaVA, threads } from '../lib';
+import { parseArgs } from 'node:util';
+import { device as deviceOf, devices, type Float, LLaVA, threads } from '../lib';
+import { copyBandwidth } from './gemm-program';
+import type { StoredType } from './make-checkpoint';
 import { kLlavaSizes, llavaTensors, makeLlava } from './make-llava';
-import { benchFolder, conditions, report } from './report';
+import { Peer, pythonWithTorch } from './peer';
+import { benchFolder, conditions, markdown, report } from './report';
+import { median } from './statistics';
 
 const kPrompt = 512;
 const kDecoded = 32;
-const kTypes = [
-  ['F32', 'float32'],
-  ['BF16', 'bfloat16'],
-] as const;
+const kTypes: Readonly<Record<string, readonly [StoredType, Float]>> = {
+  f32: ['F32', 'float32'],
+  f16: ['F16', 'float16'],
+  bf16: ['BF16', 'bfloat16'],
+};
 
-/** A program that answers each line with one. */
-class Asked {
-  readonly #child: ChildProcessByStdio<Writable, Readable, null>;
-  readonly #lines: AsyncIterator<string>;
-
-  constructor(command: string, args: readonly string[], env: Readonly<Record<string, string>> = {}) {
-    this.#child = spawn(command, args, {
-      stdio: ['pipe', 'pipe', 'inherit'],
-      env: { ...process.env, ...env },
-    });
-    this.#lines = createInterface({ input: this.#child.stdout })[Symbol.asyncIterator]();
-  }
-
-  async number(question: string): Promise<number> {
-    this.#child.stdin.write(`${question}\n`);
-    const { value, done } = await this.#lines.next();
-    if (done) throw new Error(`${question}: the program has ended`);
-    return Number.parseFloat(value);
-  }
-
-  async end(): Promise<void> {
-    const closed = once(this.#child, 'close');
-    this.#child.stdin.end();
-    await closed;
-  }
-}
+type DeviceKind = 'cpu' | 'cuda';
 
 interface Row {
   readonly stored: string;
@@ -64,52 +42,73 @@ interface Round {
   readonly decode: number;
 }
 
-function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  return sorted[Math.floor(sorted.length / 2)]!;
+/** What memory gives in the same round, in GB/s. */
+interface Bandwidth {
+  measure(): Promise<number>;
+  end(): Promise<void>;
 }
 
-/** A PyTorch with which Debian's python3 or another one comes; undefined where there is none. */
-function python(): string | undefined {
-  const candidates = [process.env.WARPSIGHT_PYTHON, '/usr/bin/python3', 'python3'].filter((name) => name !== undefined);
-  return candidates.find((name) => spawnSync(name, ['-c', 'import torch']).status === 0);
+function readLoop(): Bandwidth {
+  const folder = mkdtempSync(join(tmpdir(), 'warpsight-bench-'));
+  const program = join(folder, 'read-bandwidth');
+  const source = join(benchFolder, 'read-bandwidth.cpp');
+  execFileSync(process.env.CXX ?? 'c++', ['-O3', '-march=native', '-pthread', source, '-o', program]);
+  const loop = new Peer(program, [String(threads())]);
+  return {
+    measure: () => loop.number('read'),
+    end: async () => {
+      await loop.end();
+      rmSync(folder, { recursive: true, force: true });
+    },
+  };
 }
+
+const deviceCopy: Bandwidth = { measure: async () => copyBandwidth(), end: async () => undefined };
 
 async function measure(
   name: string,
-  [stored, dtype]: (typeof kTypes)[number],
+  device: DeviceKind,
+  [stored, dtype]: readonly [StoredType, Float],
   rounds: number,
-  readLoop: Asked,
+  bandwidth: Bandwidth,
 ): Promise<{ rows: Row[]; reads: number[] }> {
-  const size = kLlavaSizes[name]!;
+  const size = kLlavaSizes[name];
+  if (!size) throw new Error(`SIZE is one of ${Object.keys(kLlavaSizes).join(', ')}: it is ${name}`);
   const folder = mkdtempSync(join(tmpdir(), 'warpsight-bench-'));
-  const interpreter = python();
+  const interpreter = pythonWithTorch(device);
   const env = { OMP_NUM_THREADS: String(threads()), OPENBLAS_NUM_THREADS: String(threads()) };
   const peer = interpreter
-    ? new Asked(interpreter, [join(benchFolder, 'llava_torch.py'), JSON.stringify(size.text), dtype], env)
+    ? new Peer(interpreter, [join(benchFolder, 'llava_torch.py'), JSON.stringify(size.text), dtype, device], env)
     : undefined;
+  const peers = [['PyTorch', 'decode'], ...(device === 'cuda' ? ([['PyTorch compiled', 'compiled']] as const) : [])] as const;
   try {
     makeLlava(folder, size, { dtype: stored });
-    const llava = await LLaVA.fromPretrained(folder, { device: 'cpu', cacheTokens: 2048 });
+    const arithmetic = device === 'cpu' ? 'float32' : dtype;
+    const llava = await LLaVA.fromPretrained(folder, { device, dtype: arithmetic, cacheTokens: 2048 });
     const prompt = 'x'.repeat(kPrompt);
     const ours: Round[] = [];
-    const theirs: Round[] = [];
+    const theirs: Round[][] = peers.map(() => []);
     const pictures: number[] = [];
     const image = {
       pixels: new Float32Array(3 * size.vision.image ** 2),
       shape: [1, 3, size.vision.image, size.vision.image],
     } as const;
     for (let round = -1; round < rounds; round++) {
-      const read = await readLoop.number('read');
+      const read = await bandwidth.measure();
       const { timings, usage } = await llava.generate({ prompt, maxNewTokens: kDecoded + 1, stop: 'never said' }).result;
       const mine = { read, prefill: (1000 * usage.promptTokens) / timings.firstTokenMs, decode: timings.tokensPerSecond };
       const seen = await llava.generate({ prompt: '<image>What is it?', images: image, maxNewTokens: 1 }).result;
-      const prefill = peer && kPrompt / (await peer.number(`prefill ${kPrompt}`));
-      const decode = peer && kDecoded / (await peer.number(`decode ${kDecoded}`));
+      const rivals: Round[] = [];
+      for (const [, decode] of peer ? peers : []) {
+        const prefill = kPrompt / (await peer!.number(`prefill ${kPrompt}`));
+        rivals.push({ read, prefill, decode: kDecoded / (await peer!.number(`${decode} ${kDecoded}`)) });
+      }
       if (round < 0) continue; // warms caches, programs and threads
       ours.push(mine);
       pictures.push(seen.timings.firstTokenMs);
-      if (prefill !== undefined && decode !== undefined) theirs.push({ read, prefill, decode });
+      rivals.forEach((rival, i) => {
+        theirs[i]!.push(rival);
+      });
     }
     llava.dispose();
 
@@ -117,19 +116,22 @@ async function measure(
       llavaTensors(size)
         .filter((tensor) => wanted.test(tensor.name))
         .reduce((sum, { shape }) => sum + shape.reduce((product, n) => product * n, 1), 0);
-    const weights = elements(/^language_model\./);
-    const bytes = weights * (stored === 'F32' ? 4 : 2);
+    const layers = elements(/^language_model\.model\.(layers|norm)/);
+    const head = elements(size.text.tied ? /embed_tokens/ : /lm_head/);
+    const bytes = (layers + head) * (stored === 'F32' ? 4 : 2);
     const row = (engine: string, of: readonly Round[]): Row => ({
       stored,
       engine,
       prefill: median(of.map(({ prefill }) => prefill)),
       decode: median(of.map(({ decode }) => decode)),
-      gflops: (2 * (weights - elements(/embed_tokens/)) * median(of.map(({ prefill }) => prefill))) / 1e9,
+      gflops: (2 * layers * median(of.map(({ prefill }) => prefill))) / 1e9,
       bandwidth: (bytes * median(of.map(({ decode }) => decode))) / 1e9,
       share: median(of.map(({ decode, read }) => (bytes * decode) / 1e9 / read)),
     });
     const rows: Row[] = [{ ...row('warpsight', ours), pictureMs: median(pictures) }];
-    if (theirs.length > 0) rows.push(row('PyTorch', theirs));
+    peers.forEach(([engine], i) => {
+      if (theirs[i]!.length > 0) rows.push(row(engine, theirs[i]!));
+    });
     return { rows, reads: ours.map(({ read }) => read) };
   } finally {
     await peer?.end();
@@ -137,46 +139,55 @@ async function measure(
   }
 }
 
-function table(rows: readonly Row[]): string {
-  const lines = [
-    '| weights | engine | prefill tokens/s | GFLOP/s | decode tokens/s | GB/s | of the read loop | picture to first token |',
-    '|---|---|---|---|---|---|---|---|',
-  ];
-  for (const { stored, engine, prefill, gflops, decode, bandwidth, share, pictureMs } of rows) {
-    const cells = [stored, engine, prefill.toFixed(0), gflops.toFixed(0), decode.toFixed(2), bandwidth.toFixed(1)];
-    lines.push(
-      `| ${[...cells, `${(100 * share).toFixed(0)} %`, pictureMs === undefined ? '-' : `${pictureMs.toFixed(0)} ms`].join(' | ')} |`,
-    );
-  }
-  return lines.join('\n');
+function table(rows: readonly Row[], device: DeviceKind): string {
+  const cells = rows.map(({ stored, engine, prefill, gflops, decode, bandwidth, share, pictureMs }) => [
+    stored,
+    engine,
+    prefill.toFixed(0),
+    gflops.toFixed(0),
+    decode.toFixed(2),
+    bandwidth.toFixed(1),
+    `${(100 * share).toFixed(0)} %`,
+    pictureMs === undefined ? '-' : `${pictureMs.toFixed(0)} ms`,
+  ]);
+  const yardstick = device === 'cpu' ? 'of the read loop' : 'of a copy';
+  const columns = ['weights', 'engine', 'prefill tokens/s', 'GFLOP/s', 'decode tokens/s', 'GB/s', yardstick];
+  return markdown([...columns, 'picture to first token'], cells);
+}
+
+/** The largest whose weights fit twice, ours and PyTorch's, with room for what is computed. */
+function defaultSize(device: DeviceKind): string {
+  return device === 'cuda' && deviceOf('cuda').memory().free > 40e9 ? '7b' : '1b';
 }
 
 async function main(): Promise<void> {
-  const [name = '1b', rounds = '5'] = process.argv.slice(2);
-  const here = conditions(`npm run bench:llava -- ${name} ${rounds}`, `${threads()} threads of ${cpus().length}`);
-  const folder = mkdtempSync(join(tmpdir(), 'warpsight-bench-'));
-  const program = join(folder, 'read-bandwidth');
-  execFileSync(process.env.CXX ?? 'c++', [
-    '-O3',
-    '-march=native',
-    '-pthread',
-    join(benchFolder, 'read-bandwidth.cpp'),
-    '-o',
-    program,
-  ]);
-  const readLoop = new Asked(program, [String(threads())]);
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: { device: { type: 'string' }, dtype: { type: 'string' } },
+  });
+  const hasGpu = devices().some(({ name, usable }) => name !== 'cpu' && usable);
+  const device: DeviceKind = (values.device ?? (hasGpu ? 'cuda' : 'cpu')) === 'cuda' ? 'cuda' : 'cpu';
+  const [name = defaultSize(device), rounds = '5'] = positionals;
+  const types = (values.dtype ?? (device === 'cuda' ? 'bf16' : 'f32,bf16')).split(',').map((type) => {
+    const known = kTypes[type];
+    if (!known) throw new Error(`--dtype takes ${Object.keys(kTypes).join(', ')}: one is ${type}`);
+    return known;
+  });
+  const command = ['npm run bench:llava --', ...process.argv.slice(2)].join(' ').trim();
+  const here = conditions(command, `${threads()} threads of ${cpus().length}`);
+  const bandwidth = device === 'cpu' ? readLoop() : deviceCopy;
   const results = [];
-  for (const type of kTypes) results.push(await measure(name, type, Number(rounds), readLoop));
-  await readLoop.end();
-  rmSync(folder, { recursive: true, force: true });
+  for (const type of types) results.push(await measure(name, device, type, Number(rounds), bandwidth));
+  await bandwidth.end();
   const rows = results.flatMap((result) => result.rows);
   const reads = results.flatMap((result) => result.reads);
   const about = {
+    device: deviceOf(device).description,
     ...here,
     model: `random LLaVA "${name}" of bench/make-llava.ts; a prompt of ${kPrompt} tokens, then ${kDecoded} tokens; medians of ${rounds} rounds`,
-    readLoop: `${median(reads).toFixed(1)} GB/s (${Math.min(...reads).toFixed(1)} to ${Math.max(...reads).toFixed(1)})`,
+    bandwidth: `${device === 'cpu' ? 'a read loop' : 'a copy, read and written bytes'}: ${median(reads).toFixed(1)} GB/s (${Math.min(...reads).toFixed(1)} to ${Math.max(...reads).toFixed(1)})`,
   };
-  report('llava-cpu', 'LLaVA on the CPU', about, table(rows), { rows });
+  report(`llava-${device}`, `LLaVA on ${device === 'cpu' ? 'the CPU' : 'CUDA'}`, about, table(rows, device), { rows });
 }
 
 main();

@@ -1,6 +1,8 @@
-"""llava_torch.py SIZE_JSON float32|bfloat16: the language model of bench/make-llava.ts in PyTorch, with random weights and a cache.
+"""llava_torch.py SIZE_JSON float32|float16|bfloat16 cpu|cuda: the language model of bench/make-llava.ts in PyTorch, with random weights
+and a cache.
 
-Each line of stdin is answered with seconds: "prefill T" reads T tokens, "decode N" makes N single steps behind them.
+Each line of stdin is answered with seconds: "prefill T" reads T tokens, "decode N" makes N single steps behind them; "compiled N" the
+same through torch.compile, with a cache of one size in which what lies behind the position is masked (as gpt-fast has it).
 """
 
 import json
@@ -11,6 +13,7 @@ import torch
 from torch.nn import functional as F
 
 size, dtype = json.loads(sys.argv[1]), getattr(torch, sys.argv[2])
+torch.set_default_device(sys.argv[3])
 D, inner, heads, kv_heads = size["width"], size["inner"], size["heads"], size["kvHeads"]
 d, most = D // heads, 1024
 torch.manual_seed(0)
@@ -29,6 +32,7 @@ class Layer:
 
 layers = [Layer() for _ in range(size["layers"])]
 embedding = matrix(size["vocabulary"], D)
+head = embedding if size["tied"] else matrix(size["vocabulary"], D)
 angles = torch.arange(most)[:, None] * 10000.0 ** (-torch.arange(0, d, 2) / d)
 cos, sin = torch.cat([angles.cos()] * 2, -1).to(dtype), torch.cat([angles.sin()] * 2, -1).to(dtype)
 
@@ -62,7 +66,29 @@ def step(ids: torch.Tensor, first: int) -> int:
         x = x + F.linear(mixed, layer.out)
         gate, up = F.linear(norm(x), layer.gate_up).chunk(2, -1)
         x = x + F.linear(F.silu(gate) * up, layer.down)
-    return int(F.linear(norm(x[-1:]), embedding).argmax())
+    return int(F.linear(norm(x[-1:]), head).argmax())
+
+
+@torch.no_grad()
+def next_token(token: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
+    """[1] and [1] to [1], all of it with shapes that never change."""
+    x, seen = embedding[token], torch.arange(most) <= position
+    turned = cos[position], sin[position]
+    for layer in layers:
+        q, k, v = F.linear(norm(x), layer.qkv).split([D, kv_heads * d, kv_heads * d], -1)
+        q, k = q.view(heads, 1, d), k.view(kv_heads, 1, d)
+        q, k = (y * turned[0] + torch.cat([-y[..., d // 2 :], y[..., : d // 2]], -1) * turned[1] for y in (q, k))
+        layer.keys.index_copy_(1, position, k)
+        layer.values.index_copy_(1, position, v.view(kv_heads, 1, d))
+        q = q.reshape(kv_heads, heads // kv_heads, d)
+        mixed = F.scaled_dot_product_attention(q, layer.keys, layer.values, attn_mask=seen[None])
+        x = x + F.linear(mixed.reshape(1, D), layer.out)
+        gate, up = F.linear(norm(x), layer.gate_up).chunk(2, -1)
+        x = x + F.linear(F.silu(gate) * up, layer.down)
+    return F.linear(norm(x), head).argmax(-1)
+
+
+next_compiled = torch.compile(next_token, mode="reduce-overhead", fullgraph=True) if hasattr(torch, "compile") else next_token
 
 
 length = 0
@@ -72,6 +98,10 @@ for line in sys.stdin:
     if what == "prefill":
         length = int(count)
         last = step(torch.arange(length) % 256, 0)
+    elif what == "compiled":
+        for _ in range(int(count)):
+            last = int(next_compiled(torch.tensor([last]), torch.tensor([length])))
+            length += 1
     else:
         for _ in range(int(count)):
             last = step(torch.tensor([last]), length)

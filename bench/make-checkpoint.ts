@@ -45,6 +45,11 @@ export const kSizes: Readonly<Record<string, CheckpointSize>> = {
     text: { ...kText, width: 768, heads: 12 },
     projection: 768,
   },
+  'vit-l-14-336': {
+    vision: { width: 1024, layers: 24, heads: 16, image: 336, patch: 14 },
+    text: { ...kText, width: 768, heads: 12 },
+    projection: 768,
+  },
 };
 
 /** Writes config.json, preprocessor_config.json, model.safetensors and, if asked for, a tokenizer; the same bytes each time. */
@@ -209,16 +214,21 @@ export function writeWeights(path: string, tensors: readonly TensorSpec[], dtype
   }
 }
 
+/** Larger tensors repeat their first numbers: drawing the billions of a language model would take minutes. */
+const kDrawn = 1 << 22;
+
 function numbersOf({ shape, fill }: TensorSpec, { bytes, encode }: Encoding, random: () => number): Uint8Array {
   const numbers = bytes === 4 ? new Uint32Array(count(shape)) : new Uint16Array(count(shape));
   if (fill === 'ones') numbers.fill(encode(0, 0, 0));
   if (fill === 'random') {
     const inputs = count(shape.slice(1));
     const exponent = -Math.round(Math.log2(1.5 * Math.sqrt(inputs))); // magnitudes are 1.5 · 2^exponent on average
-    for (let i = 0; i < numbers.length; i++) {
+    const drawnCount = Math.min(numbers.length, kDrawn);
+    for (let i = 0; i < drawnCount; i++) {
       const drawn = random();
       numbers[i] = encode(drawn >>> 31, exponent, drawn & 1023);
     }
+    for (let i = kDrawn; i < numbers.length; i *= 2) numbers.copyWithin(i, 0, Math.min(i, numbers.length - i));
   }
   return new Uint8Array(numbers.buffer);
 }

@@ -30,7 +30,7 @@ export interface LlavaSize {
   };
 }
 
-/** `1b`: the layers of Llama 3.2 1B under the tower of LLaVA 1.5; `loading`: 55 million weights, mostly the language model's. */
+/** `7b`: LLaVA 1.5; `1b`: the layers of Llama 3.2 1B under its tower; `loading`: 55 million weights, mostly the language model's. */
 export const kLlavaSizes: Readonly<Record<string, LlavaSize>> = {
   micro: {
     vision: { width: 32, layers: 2, heads: 2, image: 32, patch: 16 },
@@ -43,6 +43,10 @@ export const kLlavaSizes: Readonly<Record<string, LlavaSize>> = {
   '1b': {
     vision: { width: 1024, layers: 24, heads: 16, image: 336, patch: 14 },
     text: { width: 2048, layers: 16, heads: 32, kvHeads: 8, inner: 8192, vocabulary: 32_064, tied: true },
+  },
+  '7b': {
+    vision: { width: 1024, layers: 24, heads: 16, image: 336, patch: 14 },
+    text: { width: 4096, layers: 32, heads: 32, kvHeads: 32, inner: 11_008, vocabulary: 32_064, tied: false },
   },
 };
 

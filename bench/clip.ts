@@ -1,0 +1,351 @@
+// npm run bench:clip -- [options]: encodes and classifications of CLIP models with random weights, from ours and from PyTorch on the same device
+// in the same run, taking turns. Outputs are compared first. See docs/benchmarks.md.
+//   --device cuda|cpu     cuda where there is one
+//   --models a,b          names of make-checkpoint.ts (vit-b-32,vit-l-14-336)
+//   --batches 1,8         (1,8,64,256)
+//   --dtype f16|bf16|f32  (f16; f32 on the CPU)
+//   --rounds N            (5)
+//   --compile MODE        of torch.compile: max-autotune, reduce-overhead, off (reduce-overhead)
+//   --seconds S           nothing is begun after it
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { cpus, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { CLIP, device as deviceOf, devices, type Float, ops, type Program, Tensor, threads } from '../lib';
+import type { ClipComposition } from '../lib/models/clip';
+import { toFloat32 } from '../lib/models/encode-program';
+import { loadClip } from '../lib/models/load-clip';
+import { packageRoot } from '../lib/native';
+import type { Linear } from '../lib/nn/encoder-layer';
+import { type CheckpointSize, kSizes, makeCheckpoint, type StoredType } from './make-checkpoint';
+import { Peer, pythonWithTorch } from './peer';
+import { benchFolder, conditions, markdown, report } from './report';
+import { median, quantile } from './statistics';
+
+const kClasses = 1000;
+const kPromptTokens = 10;
+const kTypes: Readonly<Record<string, readonly [Float, StoredType]>> = {
+  f16: ['float16', 'F16'],
+  bf16: ['bfloat16', 'BF16'],
+  f32: ['float32', 'F32'],
+};
+/** cosine of ours and PyTorch's: each may be 1e-4 (bfloat16: 1e-3) from the float32 result, at angles that add up to twice the angle. */
+const kAgreement: Readonly<Record<Float, number>> = { float16: 1 - 4e-4, bfloat16: 1 - 4e-3, float32: 1 - 1e-6 };
+
+type Work = 'image' | 'text' | 'classify';
+
+/** What is measured of one engine, in milliseconds. */
+interface Samples {
+  /** Of one run of some back to back, inputs on the device; a number for each round. */
+  readonly device: number[];
+  /** From numbers in host memory to numbers in host memory, by a caller that waits; of all rounds. */
+  readonly awaited: number[];
+}
+
+interface Result {
+  readonly model: string;
+  readonly work: Work | 'text from strings';
+  readonly batch: number;
+  readonly cosine: number | undefined;
+  readonly engines: Readonly<Partial<Record<'warpsight' | 'eager' | 'compiled', Samples>>>;
+}
+
+// ── inputs, the same in clip_torch.py ───────────────────────────────────────────────────────────────────────────────────────────────
+
+function hostPixels(n: number, side: number): Float32Array {
+  return Float32Array.from({ length: n * 3 * side * side }, (_, i) => (Math.imul(i, 0x9e3779b1) >>> 0) / 2 ** 31 - 1);
+}
+
+/** Start mark, numbers that differ between prompts, end mark: no two share a beginning but the mark. */
+function hostIds(n: number, vocabulary: number): Int32Array[] {
+  return Array.from({ length: n }, (_, i) =>
+    Int32Array.from({ length: kPromptTokens }, (_, t) => {
+      if (t === 0) return vocabulary - 2;
+      return t === kPromptTokens - 1 ? vocabulary - 1 : (31 * i + 7 * t) % (vocabulary - 2);
+    }),
+  );
+}
+
+// ── ours ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+class Ours {
+  readonly #clip: CLIP;
+  #classes: Tensor<'float32'> | undefined;
+
+  constructor(
+    readonly composition: ClipComposition,
+    readonly size: CheckpointSize,
+    readonly dispose: () => void,
+  ) {
+    this.#clip = new CLIP(composition);
+  }
+
+  static async load(folder: string, size: CheckpointSize, device: 'cpu' | 'cuda', dtype: Float): Promise<Ours> {
+    const { composition, weights } = await loadClip(folder, { device, dtype });
+    const ours = new Ours(composition, size, () => {
+      ours.#classes?.dispose();
+      ours.#clip.dispose();
+      for (const weight of weights) weight.dispose();
+    });
+    ours.#classes = await ours.#clip.encodeText({ inputIds: hostIds(kClasses, size.text.vocabulary) }, { normalize: true });
+    return ours;
+  }
+
+  /** One call as a user makes it, to numbers: those of the first row come back. */
+  call(work: Work, batch: number): () => Promise<Float32Array> {
+    const { image } = this.size.vision;
+    if (work === 'text') {
+      const inputIds = hostIds(batch, this.size.text.vocabulary);
+      return async () => {
+        using features = await this.#clip.encodeText({ inputIds }, { normalize: true });
+        return (await features.read()).subarray(0, this.#clip.projectionDim) as Float32Array;
+      };
+    }
+    const input = { pixels: hostPixels(batch, image), shape: [batch, 3, image, image] } as const;
+    if (work === 'classify') return async () => (await this.#clip.rankClasses(input, this.#classes!, 'bench', 5))[0]!.scores;
+    return async () => {
+      using features = await this.#clip.encodeImage(input);
+      return (await features.read()).subarray(0, this.#clip.projectionDim) as Float32Array;
+    };
+  }
+
+  /** The same work with inputs that lie on the device. */
+  program(work: Work, batch: number): { program: Program<Tensor>; inputs: readonly Tensor[] } {
+    const { visionEncoder, textEncoder, visionProjection, textProjection, logitScale, device } = this.composition;
+    const { image } = this.size.vision;
+    const there = (array: Float32Array | Int32Array, shape: readonly number[]) =>
+      array instanceof Float32Array
+        ? Tensor.from(array, shape, { device: device! })
+        : Tensor.from(array, shape, { device: device! });
+    const project = (features: Tensor<Float>, projection: ClipComposition['visionProjection']) =>
+      ops.linear(toFloat32(features), (projection as Linear).weight);
+    const compiled = (inputs: readonly Tensor[], fn: (...given: Tensor[]) => Tensor) => ({
+      program: deviceOf(device as 'cpu').compile(
+        fn,
+        inputs.map(({ shape, dtype }) => ({ shape, dtype })),
+      ),
+      inputs,
+    });
+    if (work === 'text') {
+      const plan = textEncoder.layout(hostIds(batch, this.size.text.vocabulary));
+      const fields = (array: Int32Array) => there(array, [array.length / 6, 6]);
+      const rows = (array: Int32Array) => there(array, [array.length]);
+      const { ids, positions, segments, lastRows, lastSegments } = plan;
+      return compiled([rows(ids), rows(positions), fields(segments), rows(lastRows), fields(lastSegments)], (...given) => {
+        const [tokens, places, sequences, last, lastSequences] = given as Tensor<'int32'>[];
+        const features = textEncoder.forward({
+          ids: tokens!,
+          positions: places!,
+          segments: sequences!,
+          lastRows: last!,
+          lastSegments: lastSequences!,
+        });
+        return ops.l2Normalize(project(features, textProjection));
+      });
+    }
+    const pooled = Int32Array.from({ length: batch }, (_, i) => visionEncoder.pooledRow(i));
+    return compiled([there(hostPixels(batch, image), [batch, 3, image, image]), there(pooled, [batch])], (pixels, rows) => {
+      const features = project(visionEncoder.forward(pixels as Tensor<'float32'>, rows as Tensor<'int32'>), visionProjection);
+      if (work === 'image') return features;
+      return ops.zeroShotHead(features, this.#classes!, logitScale, { k: 5, unit: true }).scores;
+    });
+  }
+
+  /** The features of 1000 classes, from their names on. */
+  async classesFromStrings(): Promise<void> {
+    const prompts = Array.from({ length: kClasses }, (_, i) => `a photo of a thing ${i}`);
+    using features = await this.#clip.encodeText(prompts, { normalize: true });
+    await features.read();
+  }
+}
+
+/** Milliseconds of one replay, of some back to back. */
+async function backToBack(program: Program<Tensor>, inputs: readonly Tensor[], runs: number): Promise<number> {
+  using out = program.launch(inputs);
+  await out.read();
+  const begun = performance.now();
+  for (let i = 0; i < runs; i++) program.launch(inputs, { out: [out] });
+  await out.read();
+  return (performance.now() - begun) / runs;
+}
+
+async function milliseconds(call: () => Promise<unknown>): Promise<number> {
+  const begun = performance.now();
+  await call();
+  return performance.now() - begun;
+}
+
+// ── the run ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+function cosine(a: ArrayLike<number>, b: ArrayLike<number>): number {
+  let [ab, aa, bb] = [0, 0, 0];
+  for (let i = 0; i < a.length; i++) {
+    ab += a[i]! * b[i]!;
+    aa += a[i]! ** 2;
+    bb += b[i]! ** 2;
+  }
+  return ab / Math.sqrt(aa * bb);
+}
+
+interface Plan {
+  readonly device: 'cpu' | 'cuda';
+  readonly dtype: Float;
+  readonly rounds: number;
+  readonly engines: readonly ('eager' | 'compiled')[];
+}
+
+async function measure(
+  model: string,
+  work: Work,
+  batch: number,
+  ours: Ours,
+  peer: Peer | undefined,
+  plan: Plan,
+): Promise<Result> {
+  const { rounds, engines, dtype } = plan;
+  const call = ours.call(work, batch);
+  const mine = await call();
+  const ask = async (engine: string, how: string, runs = 1): Promise<number[]> =>
+    JSON.parse(await peer!.ask(JSON.stringify({ work, batch, engine, how, runs })));
+  let agreement: number | undefined;
+  for (const engine of peer ? engines : []) {
+    agreement = Math.min(agreement ?? 1, cosine(mine, await ask(engine, 'features')));
+    if (!(agreement >= kAgreement[dtype]))
+      throw new Error(`${model}, ${work}, batch ${batch}: ours and PyTorch (${engine}) disagree: cosine ${agreement}`);
+  }
+  const { program, inputs } = ours.program(work, batch);
+  try {
+    const once = await backToBack(program, inputs, 3);
+    const runs = Math.min(200, Math.max(3, Math.ceil(30 / once))); // some 30 ms
+    const names = ['warpsight', ...(peer ? engines : [])] as const;
+    const samples = names.map((): Samples => ({ device: [], awaited: [] }));
+    for (let round = 0; round < rounds; round++) {
+      for (let i = 0; i < names.length; i++) {
+        const turn = (round + i) % names.length;
+        const engine = names[turn]!;
+        const { device, awaited } = samples[turn]!;
+        if (engine === 'warpsight') {
+          device.push(await backToBack(program, inputs, runs));
+          for (let run = 0; run < runs; run++) awaited.push(await milliseconds(call));
+        } else {
+          device.push(...(await ask(engine, 'device', runs)));
+          awaited.push(...(await ask(engine, 'awaited', runs)));
+        }
+      }
+    }
+    return { model, work, batch, cosine: agreement, engines: Object.fromEntries(names.map((name, i) => [name, samples[i]!])) };
+  } finally {
+    for (const disposable of [program, ...inputs]) disposable.dispose();
+  }
+}
+
+async function fromStrings(model: string, ours: Ours, rounds: number): Promise<Result> {
+  await ours.classesFromStrings();
+  const awaited: number[] = [];
+  for (let round = 0; round < rounds; round++) awaited.push(await milliseconds(() => ours.classesFromStrings()));
+  const engines = { warpsight: { device: [], awaited } };
+  return { model, work: 'text from strings', batch: kClasses, cosine: undefined, engines };
+}
+
+function table(results: readonly Result[]): string {
+  const ms = (values: readonly number[] | undefined, q = 0.5) => (values?.length ? quantile(values, q).toFixed(3) : '-');
+  const rows = results.map(({ model, work, batch, engines: { warpsight, eager, compiled } }) => {
+    const ours = warpsight!.device.length > 0 ? median(warpsight!.device) : undefined;
+    const ratio = (other: Samples | undefined) => (ours && other ? (median(other.device) / ours).toFixed(2) : '-');
+    return [
+      `${model}, ${work}`,
+      String(batch),
+      ms(warpsight!.device),
+      ms(eager?.device),
+      ms(compiled?.device),
+      ratio(eager),
+      ratio(compiled),
+      ours ? ((1000 * batch) / ours).toFixed(0) : '-',
+      ms(warpsight!.awaited),
+      ms(warpsight!.awaited, 0.99),
+      ms(eager?.awaited),
+      ms(compiled?.awaited),
+    ];
+  });
+  const columns = ['model, work', 'batch', 'ms on the device', 'PyTorch eager', 'compiled', 'eager ÷ ours', 'compiled ÷ ours'];
+  return markdown([...columns, 'per second', 'awaited p50', 'p99', 'eager awaited p50', 'compiled awaited p50'], rows);
+}
+
+/** OpenAI's, in `clip-tokenizer` of WARPSIGHT_DATA or ../shared/data; else the one that ships, whose vocabulary is smaller. */
+function chosenTokenizer(): { tokenizer: string; vocabulary: number } {
+  const openai = join(process.env.WARPSIGHT_DATA ?? join(packageRoot, '..', 'shared', 'data'), 'clip-tokenizer');
+  if (existsSync(openai)) return { tokenizer: openai, vocabulary: 49_408 };
+  return { tokenizer: join(packageRoot, 'models', 'clip-pictograms'), vocabulary: 3000 };
+}
+
+async function main(): Promise<void> {
+  const { values } = parseArgs({
+    options: {
+      device: { type: 'string', default: devices().some(({ name, usable }) => name !== 'cpu' && usable) ? 'cuda' : 'cpu' },
+      models: { type: 'string', default: 'vit-b-32,vit-l-14-336' },
+      batches: { type: 'string', default: '1,8,64,256' },
+      dtype: { type: 'string' },
+      rounds: { type: 'string', default: '5' },
+      compile: { type: 'string', default: 'reduce-overhead' },
+      seconds: { type: 'string', default: 'Infinity' },
+    },
+  });
+  const device = values.device === 'cpu' ? 'cpu' : 'cuda';
+  const [dtype, stored] = kTypes[values.dtype ?? (device === 'cpu' ? 'f32' : 'f16')] ?? kTypes.f16!;
+  const engines = values.compile === 'off' ? (['eager'] as const) : (['eager', 'compiled'] as const);
+  const plan: Plan = { device, dtype, rounds: Number(values.rounds), engines };
+  const command = ['npm run bench:clip --', ...process.argv.slice(2)].join(' ');
+  const here = conditions(command, `${threads()} threads of ${cpus().length}`);
+  const interpreter = pythonWithTorch(device);
+  const begun = performance.now();
+  const late = () => performance.now() - begun > 1000 * Number(values.seconds);
+
+  const { tokenizer, vocabulary } = chosenTokenizer();
+  const results: Result[] = [];
+  const left: string[] = [];
+  for (const model of values.models.split(',')) {
+    const known = kSizes[model];
+    if (!known) throw new Error(`--models takes ${Object.keys(kSizes).join(', ')}: one is ${model}`);
+    const size: CheckpointSize = { ...known, text: { ...known.text, vocabulary } };
+    const folder = mkdtempSync(join(tmpdir(), 'warpsight-bench-'));
+    let peer: Peer | undefined;
+    let ours: Ours | undefined;
+    try {
+      makeCheckpoint(folder, size, { dtype: stored, tokenizer });
+      ours = await Ours.load(folder, size, device, dtype);
+      if (interpreter) peer = new Peer(interpreter, [join(benchFolder, 'clip_torch.py'), folder, dtype, device, values.compile]);
+      const batches = values.batches.split(',').map(Number);
+      const works: [Work, number][] = [
+        ...batches.map((batch): [Work, number] => ['image', batch]),
+        ...batches.map((batch): [Work, number] => ['classify', batch]),
+        ['text', 1],
+        ['text', kClasses], // a classifier from ids
+      ];
+      for (const [work, batch] of works) {
+        if (late()) left.push(`${model}, ${work}, batch ${batch}`);
+        else {
+          results.push(await measure(model, work, batch, ours, peer, plan));
+          console.log(`${model}, ${work}, batch ${batch}: done`);
+        }
+      }
+      if (!late()) results.push(await fromStrings(model, ours, 3 * plan.rounds));
+    } finally {
+      await peer?.end();
+      ours?.dispose();
+      rmSync(folder, { recursive: true, force: true });
+    }
+  }
+  const about = {
+    device: device === 'cuda' ? deviceOf('cuda').description : deviceOf('cpu').description,
+    ...here,
+    dtype,
+    models: `random weights, ${kClasses} classes, prompts of ${kPromptTokens} tokens, ${vocabulary} words; ${values.rounds} rounds, the engines taking turns`,
+    PyTorch: interpreter
+      ? `${interpreter}, compiled with mode ${values.compile}`
+      : 'not found: WARPSIGHT_PYTHON names a Python that has it',
+    notMeasured: left.length > 0 ? left.join('; ') : 'nothing',
+  };
+  report(`clip-${device}`, `CLIP on ${device === 'cuda' ? 'CUDA' : 'the CPU'}`, about, table(results), { results });
+}
+
+main();
