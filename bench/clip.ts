@@ -6,6 +6,7 @@
 //   --dtype f16|bf16|f32  (f16; f32 on the CPU)
 //   --rounds N            (5)
 //   --compile MODE        of torch.compile: max-autotune, reduce-overhead, off (reduce-overhead)
+//   --classes N           (1000)
 //   --seconds S           nothing is begun after it
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { cpus, tmpdir } from 'node:os';
@@ -22,7 +23,6 @@ import { Peer, pythonWithTorch } from './peer';
 import { benchFolder, conditions, markdown, report } from './report';
 import { median, quantile } from './statistics';
 
-const kClasses = 1000;
 const kPromptTokens = 10;
 const kTypes: Readonly<Record<string, readonly [Float, StoredType]>> = {
   f16: ['float16', 'F16'],
@@ -80,14 +80,14 @@ class Ours {
     this.#clip = new CLIP(composition);
   }
 
-  static async load(folder: string, size: CheckpointSize, device: 'cpu' | 'cuda', dtype: Float): Promise<Ours> {
+  static async load(folder: string, size: CheckpointSize, { device, dtype, classes }: Plan): Promise<Ours> {
     const { composition, weights } = await loadClip(folder, { device, dtype });
     const ours = new Ours(composition, size, () => {
       ours.#classes?.dispose();
       ours.#clip.dispose();
       for (const weight of weights) weight.dispose();
     });
-    ours.#classes = await ours.#clip.encodeText({ inputIds: hostIds(kClasses, size.text.vocabulary) }, { normalize: true });
+    ours.#classes = await ours.#clip.encodeText({ inputIds: hostIds(classes, size.text.vocabulary) }, { normalize: true });
     return ours;
   }
 
@@ -151,9 +151,9 @@ class Ours {
     });
   }
 
-  /** The features of 1000 classes, from their names on. */
-  async classesFromStrings(): Promise<void> {
-    const prompts = Array.from({ length: kClasses }, (_, i) => `a photo of a thing ${i}`);
+  /** The features of classes, from their names on. */
+  async classesFromStrings(classes: number): Promise<void> {
+    const prompts = Array.from({ length: classes }, (_, i) => `a photo of a thing ${i}`);
     using features = await this.#clip.encodeText(prompts, { normalize: true });
     await features.read();
   }
@@ -191,6 +191,7 @@ interface Plan {
   readonly device: 'cpu' | 'cuda';
   readonly dtype: Float;
   readonly rounds: number;
+  readonly classes: number;
   readonly engines: readonly ('eager' | 'compiled')[];
 }
 
@@ -239,12 +240,12 @@ async function measure(
   }
 }
 
-async function fromStrings(model: string, ours: Ours, rounds: number): Promise<Result> {
-  await ours.classesFromStrings();
+async function fromStrings(model: string, ours: Ours, { rounds, classes }: Plan): Promise<Result> {
+  await ours.classesFromStrings(classes);
   const awaited: number[] = [];
-  for (let round = 0; round < rounds; round++) awaited.push(await milliseconds(() => ours.classesFromStrings()));
+  for (let i = 0; i < 3 * rounds; i++) awaited.push(await milliseconds(() => ours.classesFromStrings(classes)));
   const engines = { warpsight: { device: [], awaited } };
-  return { model, work: 'text from strings', batch: kClasses, cosine: undefined, engines };
+  return { model, work: 'text from strings', batch: classes, cosine: undefined, engines };
 }
 
 function table(results: readonly Result[]): string {
@@ -287,13 +288,14 @@ async function main(): Promise<void> {
       dtype: { type: 'string' },
       rounds: { type: 'string', default: '5' },
       compile: { type: 'string', default: 'reduce-overhead' },
+      classes: { type: 'string', default: '1000' },
       seconds: { type: 'string', default: 'Infinity' },
     },
   });
   const device = values.device === 'cpu' ? 'cpu' : 'cuda';
   const [dtype, stored] = kTypes[values.dtype ?? (device === 'cpu' ? 'f32' : 'f16')] ?? kTypes.f16!;
   const engines = values.compile === 'off' ? (['eager'] as const) : (['eager', 'compiled'] as const);
-  const plan: Plan = { device, dtype, rounds: Number(values.rounds), engines };
+  const plan: Plan = { device, dtype, rounds: Number(values.rounds), classes: Number(values.classes), engines };
   const command = ['npm run bench:clip --', ...process.argv.slice(2)].join(' ');
   const here = conditions(command, `${threads()} threads of ${cpus().length}`);
   const interpreter = pythonWithTorch(device);
@@ -312,14 +314,15 @@ async function main(): Promise<void> {
     let ours: Ours | undefined;
     try {
       makeCheckpoint(folder, size, { dtype: stored, tokenizer });
-      ours = await Ours.load(folder, size, device, dtype);
-      if (interpreter) peer = new Peer(interpreter, [join(benchFolder, 'clip_torch.py'), folder, dtype, device, values.compile]);
+      ours = await Ours.load(folder, size, plan);
+      if (interpreter)
+        peer = new Peer(interpreter, [join(benchFolder, 'clip_torch.py'), folder, dtype, device, values.compile, values.classes]);
       const batches = values.batches.split(',').map(Number);
       const works: [Work, number][] = [
         ...batches.map((batch): [Work, number] => ['image', batch]),
         ...batches.map((batch): [Work, number] => ['classify', batch]),
         ['text', 1],
-        ['text', kClasses], // a classifier from ids
+        ['text', plan.classes], // a classifier from ids
       ];
       for (const [work, batch] of works) {
         if (late()) left.push(`${model}, ${work}, batch ${batch}`);
@@ -328,7 +331,7 @@ async function main(): Promise<void> {
           console.log(`${model}, ${work}, batch ${batch}: done`);
         }
       }
-      if (!late()) results.push(await fromStrings(model, ours, 3 * plan.rounds));
+      if (!late()) results.push(await fromStrings(model, ours, plan));
     } finally {
       await peer?.end();
       ours?.dispose();
@@ -339,7 +342,7 @@ async function main(): Promise<void> {
     device: device === 'cuda' ? deviceOf('cuda').description : deviceOf('cpu').description,
     ...here,
     dtype,
-    models: `random weights, ${kClasses} classes, prompts of ${kPromptTokens} tokens, ${vocabulary} words; ${values.rounds} rounds, the engines taking turns`,
+    models: `random weights, ${plan.classes} classes, prompts of ${kPromptTokens} tokens, ${vocabulary} words; ${values.rounds} rounds, the engines taking turns`,
     PyTorch: interpreter
       ? `${interpreter}, compiled with mode ${values.compile}`
       : 'not found: WARPSIGHT_PYTHON names a Python that has it',

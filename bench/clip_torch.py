@@ -1,7 +1,7 @@
-"""clip_torch.py FOLDER float32|float16|bfloat16 cpu|cuda MODE: a CLIP checkpoint of bench/make-checkpoint.ts in plain PyTorch.
+"""clip_torch.py FOLDER float32|float16|bfloat16 cpu|cuda MODE CLASSES: a CLIP checkpoint of bench/make-checkpoint.ts in plain PyTorch.
 
 MODE is torch.compile's ("max-autotune", "reduce-overhead"). Each line of stdin is a question in JSON, answered with a list of numbers:
-  work     "image", "text" or "classify" (1000 classes, the five best)     batch    pictures or prompts
+  work     "image", "text" or "classify" (the five best of CLASSES)     batch    pictures or prompts
   engine   "eager" or "compiled"
   how      "features": the first row of the result, which makes everything ready
            "device": milliseconds of one run, of `runs` back to back with inputs on the device
@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 folder, dtype, device, mode = Path(sys.argv[1]), getattr(torch, sys.argv[2]), torch.device(sys.argv[3]), sys.argv[4]
 config = json.loads((folder / "config.json").read_text())
-CLASSES, PROMPT = 1000, 10
+CLASSES, PROMPT = int(sys.argv[5]), 10
 STORED = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
@@ -30,8 +30,8 @@ def read_weights() -> dict[str, torch.Tensor]:
     length = int.from_bytes(data[:8], "little")
     weights = {}
     for name, entry in json.loads(data[8 : 8 + length]).items():
-        begin, end = entry["data_offsets"]
-        part = torch.frombuffer(data, dtype=STORED[entry["dtype"]], offset=8 + length + begin, count=(end - begin) // {"F32": 4}.get(entry["dtype"], 2))
+        stored, (begin, end) = STORED[entry["dtype"]], entry["data_offsets"]
+        part = torch.frombuffer(data, dtype=stored, offset=8 + length + begin, count=(end - begin) // stored.itemsize)
         weights[name] = part.reshape(entry["shape"]).to(device, dtype)
     return weights
 

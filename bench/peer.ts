@@ -35,9 +35,10 @@ export class Peer {
   }
 }
 
-/** A Python with PyTorch, one that sees a GPU if that is asked for: WARPSIGHT_PYTHON or what is installed; undefined where there is none. */
+/** A Python with PyTorch, one that sees a GPU if that is asked for: WARPSIGHT_PYTHON, else what is installed; undefined where it has none. */
 export function pythonWithTorch(needs: 'cpu' | 'cuda'): string | undefined {
-  const candidates = [process.env.WARPSIGHT_PYTHON, '/usr/bin/python3', 'python3'].filter((name) => name !== undefined);
+  const given = process.env.WARPSIGHT_PYTHON;
+  const candidates = given ? [given] : ['/usr/bin/python3', 'python3'];
   const code = needs === 'cuda' ? 'import torch; torch.zeros(1, device="cuda")' : 'import torch';
   return candidates.find((name) => spawnSync(name, ['-c', code]).status === 0);
 }

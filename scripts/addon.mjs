@@ -16,10 +16,11 @@ const jobs = process.env.WARPSIGHT_JOBS ?? String(availableParallelism());
  * @property {string[]} gencode
  * @property {string} [rpath] folder of a shared CUDA runtime to run with; without it the runtime is linked in
  *
- * @param {{ folder: string, cuda?: CudaBuild | undefined, sanitize?: boolean, tests?: boolean }} build folder is relative to the package
+ * @param {{ folder: string, cuda?: CudaBuild | undefined, sanitize?: boolean, tests?: boolean, benches?: boolean }} build
+ *   folder: relative to the package; tests and benches: their native programs as well
  * @returns {string} the addon's path
  */
-export function buildWithCmake({ folder, cuda, sanitize = false, tests = false }) {
+export function buildWithCmake({ folder, cuda, sanitize = false, tests = false, benches = false }) {
   const cmake = findCmake();
   if (cmake === undefined) fail(`CMake is needed for this build.\n${packages('cmake')}`);
   const options = {
@@ -38,8 +39,8 @@ export function buildWithCmake({ folder, cuda, sanitize = false, tests = false }
     const defines = Object.entries(options).map(([name, value]) => `--CD${name}=${value}`);
     run(process.execPath, [cmakeJs, 'configure', '-O', output, '-d', root, '-l', 'warn', ...defines]);
   });
-  const target = tests ? ['--target', 'warpsight', 'native_tests'] : [];
-  run(cmake, ['--build', output, '--config', 'Release', '--parallel', jobs, ...target]);
+  const targets = ['warpsight', ...(tests ? ['native_tests'] : []), ...(benches ? ['bench_gemm'] : [])];
+  run(cmake, ['--build', output, '--config', 'Release', '--parallel', jobs, '--target', ...targets]);
   return join(output, 'Release', 'warpsight.node');
 }
 

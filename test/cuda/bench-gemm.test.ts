@@ -55,6 +55,15 @@ describe('bench:gemm --check', () => {
     expect(stderr).match(/^bench_gemm: check \w+.*: the outputs differ by 0\.0\d+ of their size; the limit is 0\.000977/);
   });
 
+  it('runs through npm run bench:gemm', () => {
+    const { status, stdout } = spawnSync(process.execPath, [join(packageRoot, 'dist', 'bench', 'gemm.js'), '--check'], {
+      encoding: 'utf8',
+      env: { ...process.env, WARPSIGHT_CUBLAS: folder },
+    });
+    expect(stdout).match(/\n3 shapes agree with cuBLAS 1; no time was taken\n$/);
+    expect(status).equal(0);
+  });
+
   it('goes without rivals where there are none, and takes the rows that are asked for', () => {
     const { status, lines } = run(['--filter', 'one row']);
     expect(status).equal(0);
