@@ -9,7 +9,7 @@ export const gemmProgram: string = resolve(addon, '..', '..', 'bench', 'bench_ge
 
 /** What a copy on the device reads and writes together, measured in a process of its own. @returns GB/s */
 export function copyBandwidth(): number {
-  const { status, stdout, stderr } = spawnSync(gemmProgram, ['--device-only'], { encoding: 'utf8' });
+  const { status, stdout, stderr } = spawnSync(gemmProgram, ['--device-only', '--rounds', '5'], { encoding: 'utf8' });
   if (status !== 0) throw new Error(`${gemmProgram}: ${stderr}`);
   return copyBandwidthOf(JSON.parse(stdout) as GemmDevice) / 1e9;
 }

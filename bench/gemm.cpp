@@ -34,6 +34,7 @@ constexpr int kLeastProducts = 8;  // in one graph
 constexpr int kMostCopies = 256;
 constexpr double kSearchSeconds = 0.5;  // for one row's candidates, once kLeastCandidates were tried
 constexpr int kLeastCandidates = 8;
+constexpr int kEmptyNodes = 200;
 constexpr size_t kCopyBytes = size_t(1) << 30;
 
 struct Options {
@@ -85,205 +86,244 @@ private:
     size_t row_bytes_;
 };
 
-class Bench {
-public:
-    explicit Bench(const Options& options)
-        : options_(options), backend_(make_cuda_backend(0)), stream_(backend_->make_stream(true)) {
-        check(cudaEventCreate(&begin_), "an event");
-        check(cudaEventCreate(&end_), "an event");
-        check(cudaGetDeviceProperties(&properties_, 0), "properties");
+/// What all rows share: the backend, its stream, the rivals, and how a replay is timed.
+struct Machine {
+    explicit Machine(const Options& options)
+        : options(options), backend(make_cuda_backend(0)), stream(backend->make_stream(true)) {
+        check(cudaEventCreate(&begin), "an event");
+        check(cudaEventCreate(&end), "an event");
+        check(cudaGetDeviceProperties(&properties, 0), "properties");
         CublasApi api;
-        if (open_cublas(api, options_.folders)) cublas_ = std::make_unique<Cublas>(api, handle());
+        if (open_cublas(api, options.folders)) cublas = std::make_unique<Cublas>(api, handle());
     }
-    ~Bench() {
-        cudaEventDestroy(begin_);
-        cudaEventDestroy(end_);
+    ~Machine() {
+        cudaEventDestroy(begin);
+        cudaEventDestroy(end);
     }
+    Machine(const Machine&) = delete;
 
-    /// The machine, and what its memory and an empty node cost.
-    void describe() {
-        size_t bytes = options_.check ? 1 << 16 : kCopyBytes;
-        Buffer from(*backend_, *stream_, bytes), to(*backend_, *stream_, bytes);
-        stream_->zero(from.data(), bytes);
-        auto copy = backend_->record(*stream_, [&] { stream_->copy(to.data(), from.data(), bytes); });
-        constexpr int kNodes = 200;
-        auto nothing = backend_->record(*stream_, [&] {
-            for (int i = 0; i < kNodes; ++i) start_nothing(handle());
-        });
-        std::vector<double> copies, nodes;
-        for (int round = 0; round < options_.rounds; ++round) {
-            copies.push_back(microseconds(*copy));
-            nodes.push_back(microseconds(*nothing) / kNodes);
-        }
-        int runtime = 0, driver = 0;
-        cudaRuntimeGetVersion(&runtime);
-        cudaDriverGetVersion(&driver);
-        std::printf(
-            "{\"kind\": \"device\", \"name\": \"%s\", \"dtype\": \"%s\", \"multiprocessors\": %d, \"l2Bytes\": %d, "
-            "\"runtime\": %d, \"driver\": %d, \"cublas\": %d, \"copyBytes\": %zu, \"differenceLimit\": %.6g, \"copyUs\": ",
-            properties_.name, name_of(options_.dtype), properties_.multiProcessorCount, properties_.l2CacheSize, runtime, driver,
-            cublas_ ? cublas_->version() : 0, bytes, largest_difference(options_.dtype));
-        print(copies);
-        std::printf(", \"emptyNodeUs\": ");
-        print(nodes);
-        std::printf("}\n");
-        std::fflush(stdout);
-    }
-
-    void measure(const Row& row);
-
-private:
-    /// One engine's products, ready to be replayed.
-    struct Side {
-        const char* name;
-        std::unique_ptr<Recording> recording;
-        std::vector<double> us;  // of one product
-    };
-
-    cudaStream_t handle() const { return static_cast<cuda::CudaStream&>(*stream_).handle(); }
+    cudaStream_t handle() const { return static_cast<cuda::CudaStream&>(*stream).handle(); }
 
     /// One replay, while the device is still busy with another.
     double microseconds(Recording& recording) {
-        recording.launch(*stream_);
-        check(cudaEventRecord(begin_, handle()), "an event");
-        recording.launch(*stream_);
-        check(cudaEventRecord(end_, handle()), "an event");
-        check(cudaEventSynchronize(end_), "a replay");
+        recording.launch(*stream);
+        check(cudaEventRecord(begin, handle()), "an event");
+        recording.launch(*stream);
+        check(cudaEventRecord(end, handle()), "an event");
+        check(cudaEventSynchronize(end), "a replay");
         float ms = 0;
-        check(cudaEventElapsedTime(&ms, begin_, end_), "an event");
+        check(cudaEventElapsedTime(&ms, begin, end), "an event");
         return 1000.0 * double(ms);
     }
 
-    static void print(const std::vector<double>& values) {
-        std::printf("[");
-        for (size_t i = 0; i < values.size(); ++i) std::printf("%s%.4f", i ? ", " : "", values[i]);
-        std::printf("]");
-    }
-
-    const Options& options_;
-    std::shared_ptr<Backend> backend_;
-    std::unique_ptr<Stream> stream_;
-    std::unique_ptr<Cublas> cublas_;
-    cudaDeviceProp properties_{};
-    cudaEvent_t begin_ = nullptr, end_ = nullptr;
+    const Options& options;
+    std::shared_ptr<Backend> backend;
+    std::unique_ptr<Stream> stream;
+    std::unique_ptr<Cublas> cublas;  // null: not found
+    cudaDeviceProp properties{};
+    cudaEvent_t begin = nullptr, end = nullptr;
 };
 
-void Bench::measure(const Row& row) {
-    const DType dtype = options_.dtype;
-    const int64_t M = row.M, N = row.N, K = row.K;
-    const size_t x_bytes = size_t(M * K) * 2, w_bytes = size_t(N * K) * 2, y_bytes = size_t(M * N) * 2;
-    const size_t all = x_bytes + w_bytes + y_bytes, cold = 2 * size_t(properties_.l2CacheSize);
-    const int copies = options_.check ? 2 : int(std::clamp<size_t>(cold / all + 1, 2, kMostCopies));
-    const int products = std::max(copies, options_.check ? 2 : kLeastProducts);
+void print(const std::vector<double>& values) {
+    std::printf("[");
+    for (size_t i = 0; i < values.size(); ++i) std::printf("%s%.4f", i ? ", " : "", values[i]);
+    std::printf("]");
+}
 
+/// The machine, and what its memory and an empty node cost.
+void describe(Machine& machine) {
+    const Options& options = machine.options;
+    Stream& stream = *machine.stream;
+    const size_t bytes = options.check ? 1 << 16 : kCopyBytes;
+    Buffer from(*machine.backend, stream, bytes), to(*machine.backend, stream, bytes);
+    stream.zero(from.data(), bytes);
+    auto copy = machine.backend->record(stream, [&] { stream.copy(to.data(), from.data(), bytes); });
+    auto nothing = machine.backend->record(stream, [&] {
+        for (int i = 0; i < kEmptyNodes; ++i) start_nothing(machine.handle());
+    });
+    std::vector<double> copies, nodes;
+    for (int round = 0; round < options.rounds; ++round) {
+        copies.push_back(machine.microseconds(*copy));
+        nodes.push_back(machine.microseconds(*nothing) / kEmptyNodes);
+    }
+    int runtime = 0, driver = 0;
+    cudaRuntimeGetVersion(&runtime);
+    cudaDriverGetVersion(&driver);
+    std::printf(
+        "{\"kind\": \"device\", \"name\": \"%s\", \"dtype\": \"%s\", \"multiprocessors\": %d, \"l2Bytes\": %d, "
+        "\"runtime\": %d, \"driver\": %d, \"cublas\": %d, \"copyBytes\": %zu, \"differenceLimit\": %.6g, \"copyUs\": ",
+        machine.properties.name, name_of(options.dtype), machine.properties.multiProcessorCount, machine.properties.l2CacheSize,
+        runtime, driver, machine.cublas ? machine.cublas->version() : 0, bytes, largest_difference(options.dtype));
+    print(copies);
+    std::printf(", \"emptyNodeUs\": ");
+    print(nodes);
+    std::printf("}\n");
+    std::fflush(stdout);
+}
+
+/// One row's operands, several times.
+class Products {
+public:
     struct Copy {
-        Buffer x, w, y, rival;  // w row by row for cuBLAS; rival is its y
+        Buffer x, w, y, rival;  // w: row by row, for cuBLAS; rival: its y
         std::unique_ptr<Step> step;
     };
-    std::vector<std::unique_ptr<Copy>> all_copies;
-    std::vector<uint8_t> host(w_bytes);
-    size_t workspace_bytes = 0;
-    for (int i = 0; i < copies; ++i) {
-        auto copy = std::unique_ptr<Copy>(new Copy{{*backend_, *stream_, x_bytes},
-                                                   {*backend_, *stream_, w_bytes},
-                                                   {*backend_, *stream_, y_bytes},
-                                                   {*backend_, *stream_, y_bytes},
-                                                   nullptr});
-        fill_normal(copy->x.data(), dtype, M * K, uint64_t(2 * i) << 40, handle());
-        fill_normal(copy->w.data(), dtype, N * K, uint64_t(2 * i + 1) << 40, handle());
-        for (void* y : {copy->y.data(), copy->rival.data()}) check(cudaMemsetAsync(y, 0xff, y_bytes, handle()), "NaN");
-        check(cudaMemcpyAsync(host.data(), copy->w.data(), w_bytes, cudaMemcpyDeviceToHost, handle()), "a weight");
-        stream_->synchronize();
-        HostRows source(host, size_t(K) * 2);
-        StepSpec spec{.op = Linear{}, .inputs = std::vector<Operand>(4), .outputs = {{true, dtype, {M, N}}}};
-        spec.inputs[0] = {.present = true, .dtype = dtype, .shape = {M, K}};
-        spec.inputs[1] = {.present = true, .dtype = dtype, .shape = {N, K}};
-        spec.inputs[1].weight = backend_->make_weight(WeightLayout::matrix, dtype, dtype, N, K, source);
-        copy->step = backend_->plan(spec);
-        workspace_bytes = std::max(workspace_bytes, copy->step->workspace_bytes);
-        all_copies.push_back(std::move(copy));
+
+    Products(Machine& machine, const Row& row) : machine_(machine), row_(row), dtype_(machine.options.dtype) {
+        const size_t once = size_t(row.M * row.K + row.N * row.K + row.M * row.N) * 2;
+        const size_t cold = 2 * size_t(machine.properties.l2CacheSize);
+        const int count = machine.options.check ? 2 : int(std::clamp<size_t>(cold / once + 1, 2, kMostCopies));
+        products = std::max(count, machine.options.check ? 2 : kLeastProducts);
+        size_t workspace = 0;
+        for (int i = 0; i < count; ++i) {
+            copies.push_back(make_copy(uint64_t(i)));
+            workspace = std::max(workspace, copies.back()->step->workspace_bytes);
+        }
+        workspace_ = std::make_unique<Buffer>(*machine.backend, *machine.stream, workspace);
+        forget_outputs();
     }
-    Buffer workspace(*backend_, *stream_, workspace_bytes);
 
-    auto record = [&](const std::function<void(Copy&)>& product) {
-        return backend_->record(*stream_, [&] {
-            for (int i = 0; i < products; ++i) product(*all_copies[size_t(i % copies)]);
+    std::unique_ptr<Recording> record(const std::function<void(const Copy&)>& product) {
+        return machine_.backend->record(*machine_.stream, [&] {
+            for (int i = 0; i < products; ++i) product(*copies[size_t(i) % copies.size()]);
         });
-    };
-    auto linear = [&](Copy& c) {
-        TensorView in[4] = {{c.x.data(), dtype, {M, K}}}, out[1] = {{c.y.data(), dtype, {M, N}}};
-        c.step->run(*stream_, {.inputs = in, .outputs = out, .workspace = workspace.data()});
-    };
+    }
 
-    std::vector<Side> sides;
-    auto compare = [&] {
+    void linear(const Copy& c) const {
+        TensorView in[4] = {{c.x.data(), dtype_, {row_.M, row_.K}}}, out[1] = {{c.y.data(), dtype_, {row_.M, row_.N}}};
+        c.step->run(*machine_.stream, {.inputs = in, .outputs = out, .workspace = workspace_->data()});
+    }
+
+    /// ‖ours − rival's‖ / ‖rival's‖, the largest over the copies. Throws above the limit.
+    double compare() const {
+        const double limit = largest_difference(dtype_);
         double worst = 0;
-        for (auto& c : all_copies) {
-            double apart = relative_difference(c->y.data(), c->rival.data(), dtype, M * N, handle());
-            if (!(apart <= worst)) worst = apart;  // a NaN stays
+        for (auto& c : copies) {
+            double apart = relative_difference(c->y.data(), c->rival.data(), dtype_, row_.M * row_.N, machine_.handle());
+            if (!(apart <= limit))  // NaN, too
+                throw std::runtime_error(row_.model + " " + row_.part + " " + row_.size + ": the outputs differ by " +
+                                         std::to_string(apart) + " of their size; the limit is " + std::to_string(limit));
+            worst = std::max(worst, apart);
         }
         return worst;
-    };
-    for (auto& c : all_copies) linear(*c);  // anything that is made at the first call is made outside of a recording
-    sides.push_back({"warpsight", record(linear), {}});
-    sides.back().recording->launch(*stream_);
-
-    double difference = 0;
-    size_t candidates = 0, best = 0;
-    std::unique_ptr<Cublas::Search> search;
-    const Problem problem{M, N, K, dtype == DType::float16 ? CUDA_R_16F : CUDA_R_16BF};
-    if (cublas_) {
-        auto gemm = [&](Copy& c) { cublas_->gemm(problem, c.x.data(), c.w.data(), c.rival.data()); };
-        gemm(*all_copies[0]);
-        sides.push_back({"cublas", record(gemm), {}});
-        sides.back().recording->launch(*stream_);
-        difference = compare();
-
-        search = std::make_unique<Cublas::Search>(*cublas_, problem, kMostCandidates);
-        double fastest = INFINITY;
-        std::unique_ptr<Recording> chosen;
-        auto begun = std::chrono::steady_clock::now();
-        for (size_t i = 0; i < search->count(); ++i) {
-            if (candidates >= kLeastCandidates && seconds_since(begun) > kSearchSeconds) break;
-            Copy& first = *all_copies[0];
-            if (search->run(i, first.x.data(), first.w.data(), first.rival.data()) != kSuccess) continue;
-            auto recording = record([&](Copy& c) {
-                if (search->run(i, c.x.data(), c.w.data(), c.rival.data()) != kSuccess)
-                    throw std::runtime_error("cublasLtMatmul refused what it took before");
-            });
-            double us = std::min(microseconds(*recording), microseconds(*recording));
-            ++candidates;
-            if (us >= fastest) continue;
-            fastest = us;
-            best = i;
-            chosen = std::move(recording);
-        }
-        if (chosen) {
-            for (auto& c : all_copies) check(cudaMemsetAsync(c->rival.data(), 0xff, y_bytes, handle()), "NaN");
-            chosen->launch(*stream_);
-            double apart = compare();
-            if (!(apart <= difference)) difference = apart;
-            sides.push_back({"cublasLt", std::move(chosen), {}});
-        }
-        if (!(difference <= largest_difference(dtype)))
-            throw std::runtime_error(row.model + " " + row.part + " " + row.size + ": the outputs differ by " +
-                                     std::to_string(difference) + " of their size; the limit is " +
-                                     std::to_string(largest_difference(dtype)));
     }
 
-    for (int round = 0; round < options_.rounds; ++round)
+    void forget_rival() const { poison(&Copy::rival); }
+
+    std::vector<std::unique_ptr<Copy>> copies;
+    int products = 0;  // in one recording
+
+private:
+    std::unique_ptr<Copy> make_copy(uint64_t i) {
+        Backend& backend = *machine_.backend;
+        Stream& stream = *machine_.stream;
+        const int64_t M = row_.M, N = row_.N, K = row_.K;
+        const size_t x = size_t(M * K) * 2, w = size_t(N * K) * 2, y = size_t(M * N) * 2;
+        std::unique_ptr<Copy> copy(
+            new Copy{{backend, stream, x}, {backend, stream, w}, {backend, stream, y}, {backend, stream, y}, nullptr});
+        fill_normal(copy->x.data(), dtype_, M * K, 2 * i << 40, machine_.handle());
+        fill_normal(copy->w.data(), dtype_, N * K, (2 * i + 1) << 40, machine_.handle());
+        std::vector<uint8_t> host(w);
+        stream.download(host.data(), copy->w.data(), w);
+        stream.synchronize();
+        HostRows source(std::move(host), size_t(K) * 2);
+        StepSpec spec{.op = Linear{}, .inputs = std::vector<Operand>(4), .outputs = {{true, dtype_, {M, N}}}};
+        spec.inputs[0] = {.present = true, .dtype = dtype_, .shape = {M, K}};
+        spec.inputs[1] = {.present = true, .dtype = dtype_, .shape = {N, K}};
+        spec.inputs[1].weight = backend.make_weight(WeightLayout::matrix, dtype_, dtype_, N, K, source);
+        copy->step = backend.plan(spec);
+        return copy;
+    }
+
+    void forget_outputs() const {
+        poison(&Copy::y);
+        poison(&Copy::rival);
+    }
+    void poison(Buffer Copy::*output) const {  // with NaN
+        for (auto& c : copies)
+            check(cudaMemsetAsync(((*c).*output).data(), 0xff, size_t(row_.M * row_.N) * 2, machine_.handle()), "NaN");
+    }
+
+    Machine& machine_;
+    const Row row_;
+    const DType dtype_;
+    std::unique_ptr<Buffer> workspace_;
+};
+
+/// cuBLASLt's candidates, each timed in a recording of its own.
+struct Candidates {
+    Candidates(Machine& machine, Products& products, const Problem& problem) : search(*machine.cublas, problem, kMostCandidates) {
+        double fastest = INFINITY;
+        auto begun = std::chrono::steady_clock::now();
+        for (size_t i = 0; i < search.count(); ++i) {
+            if (tried >= kLeastCandidates && seconds_since(begun) > kSearchSeconds) break;
+            if (run(i, *products.copies[0]) != kSuccess) continue;
+            auto recording = products.record([&](const Products::Copy& c) {
+                if (run(i, c) != kSuccess) throw std::runtime_error("cublasLtMatmul refuses what it took before");
+            });
+            ++tried;
+            double us = std::min(machine.microseconds(*recording), machine.microseconds(*recording));
+            if (us >= fastest) continue;
+            fastest = us;
+            best = std::move(recording);
+        }
+    }
+    int run(size_t i, const Products::Copy& c) const { return search.run(i, c.x.data(), c.w.data(), c.rival.data()); }
+
+    Cublas::Search search;
+    std::unique_ptr<Recording> best;  // null: none serves the problem
+    int tried = 0;
+};
+
+void measure(Machine& machine, const Row& row) {
+    struct Side {
+        const char* name;
+        Recording& recording;
+        std::vector<double> us;  // of one product
+    };
+    Products products(machine, row);
+    std::vector<Side> sides;
+    double difference = 0;
+
+    auto linear = [&](const Products::Copy& c) { products.linear(c); };
+    linear(*products.copies[0]);  // what is made at the first call is made outside of a recording
+    auto ours = products.record(linear);
+    ours->launch(*machine.stream);
+    sides.push_back({"warpsight", *ours, {}});
+
+    std::unique_ptr<Recording> cublas;
+    std::unique_ptr<Candidates> candidates;
+    if (machine.cublas) {
+        const Problem problem{row.M, row.N, row.K, machine.options.dtype == DType::float16 ? CUDA_R_16F : CUDA_R_16BF};
+        auto gemm = [&](const Products::Copy& c) { machine.cublas->gemm(problem, c.x.data(), c.w.data(), c.rival.data()); };
+        gemm(*products.copies[0]);
+        cublas = products.record(gemm);
+        cublas->launch(*machine.stream);
+        difference = products.compare();
+        sides.push_back({"cublas", *cublas, {}});
+
+        candidates = std::make_unique<Candidates>(machine, products, problem);
+        if (candidates->best) {
+            products.forget_rival();
+            candidates->best->launch(*machine.stream);
+            difference = std::max(difference, products.compare());
+            sides.push_back({"cublasLt", *candidates->best, {}});
+        }
+    }
+
+    for (int round = 0; round < machine.options.rounds; ++round)
         for (size_t i = 0; i < sides.size(); ++i) {
             Side& side = sides[(size_t(round) + i) % sides.size()];
-            side.us.push_back(microseconds(*side.recording) / products);
+            side.us.push_back(machine.microseconds(side.recording) / products.products);
         }
 
     std::printf(
-        "{\"kind\": \"row\", \"index\": %zu, \"model\": \"%s\", \"part\": \"%s\", \"size\": \"%s\", \"M\": %lld, \"N\": %lld, "
-        "\"K\": %lld, "
-        "\"kernel\": \"%s\", \"copies\": %d, \"products\": %d, \"candidates\": %zu, \"best\": %zu, \"difference\": %.3g, "
-        "\"us\": {",
-        row.index, row.model.c_str(), row.part.c_str(), row.size.c_str(), (long long)M, (long long)N, (long long)K,
-        all_copies[0]->step->kernel.c_str(), copies, products, candidates, best, difference);
+        "{\"kind\": \"row\", \"index\": %zu, \"model\": \"%s\", \"part\": \"%s\", \"size\": \"%s\", "
+        "\"M\": %lld, \"N\": %lld, \"K\": %lld, \"kernel\": \"%s\", \"copies\": %zu, \"products\": %d, "
+        "\"candidates\": %d, \"difference\": %.3g, \"us\": {",
+        row.index, row.model.c_str(), row.part.c_str(), row.size.c_str(), (long long)row.M, (long long)row.N, (long long)row.K,
+        products.copies[0]->step->kernel.c_str(), products.copies.size(), products.products, candidates ? candidates->tried : 0,
+        difference);
     for (size_t i = 0; i < sides.size(); ++i) {
         std::printf("%s\"%s\": ", i ? ", " : "", sides[i].name);
         print(sides[i].us);
@@ -343,12 +383,12 @@ int main(int argc, char** argv) {
         auto begun = std::chrono::steady_clock::now();
         const Options options = parse(argc, argv);
         const std::vector<Row> rows = in_order(options.check ? check_table() : gemm_table(), options.filter);
-        Bench bench(options);
-        bench.describe();
+        Machine machine(options);
+        describe(machine);
         if (options.device_only) return 0;
         size_t measured = 0;
         while (measured < rows.size() && (measured == 0 || seconds_since(begun) < options.seconds))
-            bench.measure(rows[measured++]);
+            measure(machine, rows[measured++]);
         std::printf("{\"kind\": \"end\", \"seconds\": %.1f, \"notMeasured\": %zu}\n", seconds_since(begun),
                     rows.size() - measured);
         return 0;

@@ -167,7 +167,8 @@ async function main(): Promise<void> {
   });
   const hasGpu = devices().some(({ name, usable }) => name !== 'cpu' && usable);
   const device: DeviceKind = (values.device ?? (hasGpu ? 'cuda' : 'cpu')) === 'cuda' ? 'cuda' : 'cpu';
-  const [name = defaultSize(device), rounds = '5'] = positionals;
+  const [given, rounds = '5'] = positionals;
+  const name = given ?? defaultSize(device);
   const types = (values.dtype ?? (device === 'cuda' ? 'bf16' : 'f32,bf16')).split(',').map((type) => {
     const known = kTypes[type];
     if (!known) throw new Error(`--dtype takes ${Object.keys(kTypes).join(', ')}: one is ${type}`);
@@ -187,7 +188,13 @@ async function main(): Promise<void> {
     model: `random LLaVA "${name}" of bench/make-llava.ts; a prompt of ${kPrompt} tokens, then ${kDecoded} tokens; medians of ${rounds} rounds`,
     bandwidth: `${device === 'cpu' ? 'a read loop' : 'a copy, read and written bytes'}: ${median(reads).toFixed(1)} GB/s (${Math.min(...reads).toFixed(1)} to ${Math.max(...reads).toFixed(1)})`,
   };
-  report(`llava-${device}`, `LLaVA on ${device === 'cpu' ? 'the CPU' : 'CUDA'}`, about, table(rows, device), { rows });
+  report(
+    `llava-${device}${given === undefined ? '' : `-${given}`}`,
+    `LLaVA on ${device === 'cpu' ? 'the CPU' : 'CUDA'}`,
+    about,
+    table(rows, device),
+    { rows },
+  );
 }
 
 main();

@@ -13,19 +13,19 @@ describe('the benchmarks of models on CUDA', () => {
   });
   after(() => rmSync(out, { recursive: true, force: true }));
 
-  function run(name: string, args: readonly string[]) {
-    const { status, stderr } = spawnSync(process.execPath, [join(packageRoot, 'dist', 'bench', `${name}.js`), ...args], {
+  function run(script: string, args: readonly string[], name: string) {
+    const { status, stderr } = spawnSync(process.execPath, [join(packageRoot, 'dist', 'bench', `${script}.js`), ...args], {
       encoding: 'utf8',
       env: { ...process.env, OUT: out, WARPSIGHT_PYTHON: join(out, 'python') }, // there is none
     });
     expect(stderr).equal('');
     expect(status).equal(0);
-    const table = readFileSync(join(out, `${name}-cuda.md`), 'utf8');
-    return { table, raw: JSON.parse(readFileSync(join(out, `${name}-cuda.json`), 'utf8')) };
+    const table = readFileSync(join(out, `${name}.md`), 'utf8');
+    return { table, raw: JSON.parse(readFileSync(join(out, `${name}.json`), 'utf8')) };
   }
 
   it('bench:clip measures encodes and classifications on the device and awaited', () => {
-    const { table, raw } = run('clip', ['--models', 'micro', '--batches', '1,2', '--rounds', '1', '--classes', '8']);
+    const { table, raw } = run('clip', ['--models', 'micro', '--batches', '1,2', '--rounds', '1', '--classes', '8'], 'clip-cuda');
     expect(raw.device).match(/compute capability/);
     expect(raw.results.map(({ work, batch }: { work: string; batch: number }) => `${work} ${batch}`)).deep.equal([
       'image 1',
@@ -47,7 +47,7 @@ describe('the benchmarks of models on CUDA', () => {
   });
 
   it('bench:llava reads a prompt and decodes', () => {
-    const { table, raw } = run('llava', ['micro', '1', '--dtype', 'bf16']);
+    const { table, raw } = run('llava', ['micro', '1', '--dtype', 'bf16'], 'llava-cuda-micro');
     expect(raw.rows).length(1);
     const [{ engine, prefill, decode, pictureMs }] = raw.rows;
     expect(engine).equal('warpsight');
