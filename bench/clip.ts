@@ -217,7 +217,7 @@ async function measure(
   const { program, inputs } = ours.program(work, batch);
   try {
     const once = await backToBack(program, inputs, 3);
-    const runs = Math.min(200, Math.max(3, Math.ceil(30 / once))); // some 30 ms
+    const runs = Math.min(200, Math.ceil(30 / once)); // some 30 ms
     const names = ['warpsight', ...(peer ? engines : [])] as const;
     const samples = names.map((): Samples => ({ device: [], awaited: [] }));
     for (let round = 0; round < rounds; round++) {

@@ -1,6 +1,6 @@
 // Stands for cuBLAS and cuBLASLt where there is neither: the functions that bench_gemm calls, with their documented meaning and
-// strict about what they are given. test/cuda/bench-gemm.test.ts runs the bench against it. With FAKE_CUBLAS_WRONG=1 a product is
-// not what it should be.
+// strict about what they are given. test/cuda/bench-gemm.test.ts runs the bench against it. With FAKE_CUBLAS_WRONG=cublas
+// or cublasLt that one's products are not what they should be.
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
@@ -43,11 +43,11 @@ __global__ void product_kernel(int m, int n, int k, const T* A, int lda, const T
     C[int64_t(column) * ldc + row] = T(factor * sum);
 }
 
-int multiply(cudaDataType type, int m, int n, int k, const void* A, int lda, const void* B, int ldb, void* C, int ldc,
-             cudaStream_t stream) {
+int multiply(const char* library, cudaDataType type, int m, int n, int k, const void* A, int lda, const void* B, int ldb, void* C,
+             int ldc, cudaStream_t stream) {
     if (lda < k || ldb < k || ldc < m) return kInvalid;
     const char* wrong = std::getenv("FAKE_CUBLAS_WRONG");
-    float factor = wrong != nullptr && std::strcmp(wrong, "1") == 0 ? 1.01f : 1.f;
+    float factor = wrong != nullptr && std::strcmp(wrong, library) == 0 ? 1.01f : 1.f;
     int blocks = (m * n + 127) / 128;
     if (type == CUDA_R_16F) {
         product_kernel<<<blocks, 128, 0, stream>>>(m, n, k, static_cast<const __half*>(A), lda, static_cast<const __half*>(B),
@@ -97,7 +97,7 @@ int cublasGemmEx(void* handle, int transa, int transb, int m, int n, int k, cons
                  int compute, int algorithm) {
     bool expected = transa == 1 && transb == 0 && compute == 68 && algorithm == -1 && Atype == Btype && Btype == Ctype;
     if (!expected || !one_and_zero(alpha, beta)) return kInvalid;
-    return multiply(Atype, m, n, k, A, lda, B, ldb, C, ldc, static_cast<Library*>(handle)->stream);
+    return multiply("cublas", Atype, m, n, k, A, lda, B, ldb, C, ldc, static_cast<Library*>(handle)->stream);
 }
 
 int cublasLtCreate(void** handle) { return make(handle, Library{}); }
@@ -138,8 +138,8 @@ int cublasLtMatmul(void*, void* description, const void* alpha, const void* A, v
     if (!transposed || !fits || C != D || Clayout != Dlayout || workspace == nullptr || !one_and_zero(alpha, beta))
         return kInvalid;
     if (algorithm->data[0] == 1) return kNotSupported;
-    return multiply(a.type, int(d.rows), int(d.columns), int(a.rows), A, int(a.leading), B, int(b.leading), D, int(d.leading),
-                    stream);
+    return multiply("cublasLt", a.type, int(d.rows), int(d.columns), int(a.rows), A, int(a.leading), B, int(b.leading), D,
+                    int(d.leading), stream);
 }
 
 }  // extern "C"

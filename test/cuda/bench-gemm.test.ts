@@ -49,11 +49,13 @@ describe('bench:gemm --check', () => {
     });
   }
 
-  it('fails where outputs are one percent apart', () => {
-    const { status, stderr } = run(['--cublas', folder], { FAKE_CUBLAS_WRONG: '1' });
-    expect(status).equal(1);
-    expect(stderr).match(/^bench_gemm: check \w+.*: the outputs differ by 0\.0\d+ of their size; the limit is 0\.000977/);
-  });
+  for (const library of ['cublas', 'cublasLt']) {
+    it(`fails where the outputs of ${library} are one percent apart`, () => {
+      const { status, stderr } = run(['--cublas', folder], { FAKE_CUBLAS_WRONG: library });
+      expect(status).equal(1);
+      expect(stderr).match(/^bench_gemm: check \w+.*: the outputs differ by 0\.0\d+ of their size; the limit is 0\.000977/);
+    });
+  }
 
   it('runs through npm run bench:gemm', () => {
     const { status, stdout } = spawnSync(process.execPath, [join(packageRoot, 'dist', 'bench', 'gemm.js'), '--check'], {

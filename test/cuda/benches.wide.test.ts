@@ -40,7 +40,7 @@ describe('the benchmarks of models on CUDA', () => {
       expect(Object.keys(engines)).deep.equal(['warpsight']);
       const { device, awaited } = engines.warpsight;
       expect(device).length(work === 'text from strings' ? 0 : 1);
-      expect(awaited.length).above(2);
+      expect(awaited.length).above(0);
       for (const ms of [...device, ...awaited]) expect(ms).above(0);
     }
     expect(table).contain('| micro, classify | 2 |').and.contain('PyTorch: not found');
