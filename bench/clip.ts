@@ -298,7 +298,7 @@ async function main(): Promise<void> {
   const plan: Plan = { device, dtype, rounds: Number(values.rounds), classes: Number(values.classes), engines };
   const command = ['npm run bench:clip --', ...process.argv.slice(2)].join(' ');
   const here = conditions(command, `${threads()} threads of ${cpus().length}`);
-  const interpreter = pythonWithTorch(device);
+  const interpreter = pythonWithTorch(device, { atLeast2: true });
   const begun = performance.now();
   const late = () => performance.now() - begun > 1000 * Number(values.seconds);
 
@@ -345,7 +345,7 @@ async function main(): Promise<void> {
     models: `random weights, ${plan.classes} classes, prompts of ${kPromptTokens} tokens, ${vocabulary} words; ${values.rounds} rounds, the engines taking turns`,
     PyTorch: interpreter
       ? `${interpreter}, compiled with mode ${values.compile}`
-      : 'not found: WARPSIGHT_PYTHON names a Python that has it',
+      : 'not found: WARPSIGHT_PYTHON names a Python that has it (2.0 or later)',
     notMeasured: left.length > 0 ? left.join('; ') : 'nothing',
   };
   report(`clip-${device}`, `CLIP on ${device === 'cuda' ? 'CUDA' : 'the CPU'}`, about, table(results), { results });

@@ -75,7 +75,7 @@ async function measure(
   const size = kLlavaSizes[name];
   if (!size) throw new Error(`SIZE is one of ${Object.keys(kLlavaSizes).join(', ')}: it is ${name}`);
   const folder = mkdtempSync(join(tmpdir(), 'warpsight-bench-'));
-  const interpreter = pythonWithTorch(device);
+  const interpreter = pythonWithTorch(device, { atLeast2: device === 'cuda' });
   const env = { OMP_NUM_THREADS: String(threads()), OPENBLAS_NUM_THREADS: String(threads()) };
   const peer = interpreter
     ? new Peer(interpreter, [join(benchFolder, 'llava_torch.py'), JSON.stringify(size.text), dtype, device], env)

@@ -13,7 +13,8 @@ import torch
 from torch.nn import functional as F
 
 size, dtype = json.loads(sys.argv[1]), getattr(torch, sys.argv[2])
-torch.set_default_device(sys.argv[3])
+if sys.argv[3] != "cpu":
+    torch.set_default_device(sys.argv[3])  # PyTorch 2; on the CPU 1.13 will do
 D, inner, heads, kv_heads = size["width"], size["inner"], size["heads"], size["kvHeads"]
 d, most = D // heads, 1024
 torch.manual_seed(0)
@@ -99,9 +100,11 @@ for line in sys.stdin:
         length = int(count)
         last = step(torch.arange(length) % 256, 0)
     elif what == "compiled":
+        token, position = torch.tensor([last]), torch.tensor([length])
         for _ in range(int(count)):
-            last = int(next_compiled(torch.tensor([last]), torch.tensor([length])))
-            length += 1
+            token = next_compiled(token, position).clone()  # the next replay writes to the same memory
+            position += 1
+        last, length = int(token), length + int(count)
     else:
         for _ in range(int(count)):
             last = step(torch.tensor([last]), length)

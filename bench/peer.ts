@@ -35,10 +35,13 @@ export class Peer {
   }
 }
 
-/** A Python with PyTorch, one that sees a GPU if that is asked for: WARPSIGHT_PYTHON, else what is installed; undefined where it has none. */
-export function pythonWithTorch(needs: 'cpu' | 'cuda'): string | undefined {
+/**
+ * A Python with PyTorch: WARPSIGHT_PYTHON, else what is installed; undefined where it has none.
+ * @param device it must see a GPU for 'cuda' @param atLeast2 has scaled_dot_product_attention and torch.compile
+ */
+export function pythonWithTorch(device: 'cpu' | 'cuda', { atLeast2 = false } = {}): string | undefined {
   const given = process.env.WARPSIGHT_PYTHON;
   const candidates = given ? [given] : ['/usr/bin/python3', 'python3'];
-  const code = needs === 'cuda' ? 'import torch; torch.zeros(1, device="cuda")' : 'import torch';
+  const code = `import torch; torch.zeros(1, device="${device}"); ${atLeast2 ? 'torch.compile' : ''}`;
   return candidates.find((name) => spawnSync(name, ['-c', code]).status === 0);
 }
