@@ -32,6 +32,7 @@ const kTypes: Readonly<Record<string, readonly [Float, StoredType]>> = {
 /** cosine of ours and PyTorch's: each may be 1e-4 (bfloat16: 1e-3) from the float32 result, at angles that add up to twice the angle. */
 const kAgreement: Readonly<Record<Float, number>> = { float16: 1 - 4e-4, bfloat16: 1 - 4e-3, float32: 1 - 1e-6 };
 
+type Engine = 'eager' | 'compiled';
 type Work = 'image' | 'text' | 'classify';
 
 /** What is measured of one engine, in milliseconds. */
@@ -53,7 +54,9 @@ interface Result {
 // ── inputs, the same in clip_torch.py ───────────────────────────────────────────────────────────────────────────────────────────────
 
 function hostPixels(n: number, side: number): Float32Array {
-  return Float32Array.from({ length: n * 3 * side * side }, (_, i) => (Math.imul(i, 0x9e3779b1) >>> 0) / 2 ** 31 - 1);
+  const pixels = new Float32Array(n * 3 * side * side);
+  for (let i = 0; i < pixels.length; i++) pixels[i] = (Math.imul(i, 0x9e3779b1) >>> 0) / 2 ** 31 - 1;
+  return pixels;
 }
 
 /** Start mark, numbers that differ between prompts, end mark: no two share a beginning but the mark. */
@@ -192,7 +195,16 @@ interface Plan {
   readonly dtype: Float;
   readonly rounds: number;
   readonly classes: number;
-  readonly engines: readonly ('eager' | 'compiled')[];
+  readonly engines: readonly Engine[];
+}
+
+const problems: string[] = [];
+
+/** The run goes on, and ends with exit code 1. */
+function problem(message: string): void {
+  problems.push(message);
+  console.error(message);
+  process.exitCode = 1;
 }
 
 async function measure(
@@ -202,23 +214,34 @@ async function measure(
   ours: Ours,
   peer: Peer | undefined,
   plan: Plan,
-): Promise<Result> {
+): Promise<Result | undefined> {
   const { rounds, engines, dtype } = plan;
   const call = ours.call(work, batch);
   const mine = await call();
-  const ask = async (engine: string, how: string, runs = 1): Promise<number[]> =>
-    JSON.parse(await peer!.ask(JSON.stringify({ work, batch, engine, how, runs })));
+  const ask = async (engine: string, how: string, runs = 1): Promise<number[]> => {
+    const answer = JSON.parse(await peer!.ask(JSON.stringify({ work, batch, engine, how, runs })));
+    if (!Array.isArray(answer)) throw new Error(`${model}, ${work}, batch ${batch}: PyTorch (${engine}): ${answer.error}`);
+    return answer;
+  };
   let agreement: number | undefined;
+  const able: Engine[] = [];
   for (const engine of peer ? engines : []) {
-    agreement = Math.min(agreement ?? 1, cosine(mine, await ask(engine, 'features')));
-    if (!(agreement >= kAgreement[dtype]))
-      throw new Error(`${model}, ${work}, batch ${batch}: ours and PyTorch (${engine}) disagree: cosine ${agreement}`);
+    try {
+      agreement = Math.min(agreement ?? 1, cosine(mine, await ask(engine, 'features')));
+      able.push(engine);
+    } catch (error) {
+      problem((error as Error).message);
+    }
+    if (agreement !== undefined && !(agreement >= kAgreement[dtype])) {
+      problem(`${model}, ${work}, batch ${batch}: ours and PyTorch (${engine}) disagree: cosine ${agreement}`);
+      return undefined;
+    }
   }
   const { program, inputs } = ours.program(work, batch);
   try {
     const once = await backToBack(program, inputs, 3);
     const runs = Math.min(200, Math.ceil(30 / once)); // some 30 ms
-    const names = ['warpsight', ...(peer ? engines : [])] as const;
+    const names = ['warpsight', ...able] as const;
     const samples = names.map((): Samples => ({ device: [], awaited: [] }));
     for (let round = 0; round < rounds; round++) {
       for (let i = 0; i < names.length; i++) {
@@ -327,7 +350,8 @@ async function main(): Promise<void> {
       for (const [work, batch] of works) {
         if (late()) left.push(`${model}, ${work}, batch ${batch}`);
         else {
-          results.push(await measure(model, work, batch, ours, peer, plan));
+          const result = await measure(model, work, batch, ours, peer, plan);
+          if (result) results.push(result);
           console.log(`${model}, ${work}, batch ${batch}: done`);
         }
       }
@@ -346,6 +370,7 @@ async function main(): Promise<void> {
     PyTorch: interpreter
       ? `${interpreter}, compiled with mode ${values.compile}`
       : 'not found: WARPSIGHT_PYTHON names a Python that has it (2.0 or later)',
+    problems: problems.length > 0 ? problems.join('; ') : 'none',
     notMeasured: left.length > 0 ? left.join('; ') : 'nothing',
   };
   report(`clip-${device}`, `CLIP on ${device === 'cuda' ? 'CUDA' : 'the CPU'}`, about, table(results), { results });

@@ -6,6 +6,7 @@ MODE is torch.compile's ("max-autotune", "reduce-overhead"). Each line of stdin 
   how      "features": the first row of the result, which makes everything ready
            "device": milliseconds of one run, of `runs` back to back with inputs on the device
            "awaited": milliseconds of each of `runs`, from numbers in host memory to numbers in host memory
+or with {"error": why it could not be}.
 Inputs are those of bench/clip.ts. Prompts all have the same length, so nothing is padded. The three projections of attention are one
 product, attention is scaled_dot_product_attention, and the last layer computes all rows, as models in PyTorch do.
 """
@@ -155,4 +156,8 @@ with torch.no_grad():
         torch._dynamo.config.cache_size_limit = 64  # each batch size is compiled by itself
     classes = torch.cat([encode_text(ids.to(device)) for ids in host_ids(CLASSES).split(100)])
     for line in sys.stdin:
-        print(json.dumps(answer(**json.loads(line))), flush=True)
+        try:
+            numbers = answer(**json.loads(line))
+        except Exception as error:  # of the compiler, or too little memory: the caller goes on without this engine
+            numbers = {"error": f"{type(error).__name__}: {str(error).splitlines()[0]}"}
+        print(json.dumps(numbers), flush=True)

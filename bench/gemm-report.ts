@@ -44,6 +44,8 @@ export interface GemmRow {
 export interface GemmEnd {
   readonly kind: 'end';
   readonly seconds: number;
+  /** Rows whose outputs differed, or that could not be run. */
+  readonly failed: number;
   readonly notMeasured: number;
 }
 

@@ -35,6 +35,7 @@ constexpr int kMostCopies = 256;
 constexpr double kSearchSeconds = 0.5;  // for one row's candidates, once kLeastCandidates were tried
 constexpr int kLeastCandidates = 8;
 constexpr int kEmptyNodes = 200;
+constexpr size_t kMostFailures = 5;  // rows; then there is more wrong than a row
 constexpr size_t kCopyBytes = size_t(1) << 30;
 
 struct Options {
@@ -386,12 +387,18 @@ int main(int argc, char** argv) {
         Machine machine(options);
         describe(machine);
         if (options.device_only) return 0;
-        size_t measured = 0;
-        while (measured < rows.size() && (measured == 0 || seconds_since(begun) < options.seconds))
-            measure(machine, rows[measured++]);
-        std::printf("{\"kind\": \"end\", \"seconds\": %.1f, \"notMeasured\": %zu}\n", seconds_since(begun),
-                    rows.size() - measured);
-        return 0;
+        size_t next = 0, failed = 0;
+        while (next < rows.size() && failed < kMostFailures && (next == 0 || seconds_since(begun) < options.seconds)) {
+            try {
+                measure(machine, rows[next++]);
+            } catch (const std::exception& error) {
+                std::fprintf(stderr, "bench_gemm: %s\n", error.what());
+                ++failed;
+            }
+        }
+        std::printf("{\"kind\": \"end\", \"seconds\": %.1f, \"failed\": %zu, \"notMeasured\": %zu}\n", seconds_since(begun),
+                    failed, rows.size() - next);
+        return failed > 0;
     } catch (const std::exception& error) {
         std::fprintf(stderr, "bench_gemm: %s\n", error.what());
         return 1;

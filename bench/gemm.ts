@@ -54,7 +54,7 @@ async function main(args: readonly string[]): Promise<void> {
     dtype: device.dtype,
     rivals,
     outputs: `compared first: at most ${device.differenceLimit.toPrecision(3)} of their norm apart (largest ${Math.max(...rows.map(({ difference }) => difference))})`,
-    notMeasured: end ? `${end.notMeasured} rows, for lack of time` : 'the run ended early',
+    notMeasured: end ? `${end.notMeasured} rows, for lack of time; ${end.failed} failed` : 'the run ended early',
   };
   report(`gemm-${device.dtype}`, 'GEMM beside cuBLAS and cuBLASLt', about, gemmTable(device, rows), { device, rows });
 }
