@@ -2,6 +2,7 @@
 
 #include <cstdlib>
 
+#include "image.h"
 #include "launch.h"
 #include "plan.h"
 #include "weights.h"
@@ -9,19 +10,6 @@
 namespace warpsight {
 namespace cuda {
 namespace {
-
-/// The largest block of image_kernel says what its image was compiled for: each kernel of the image holds that architecture's code.
-enum : int { kAnyImage = 32, kDependentImage = 64, kHopperImage = 96 };
-#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-constexpr int kImage = kHopperImage;
-#elif defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-constexpr int kImage = kDependentImage;
-#else
-constexpr int kImage = kAnyImage;
-#endif
-
-/// Asked for its attributes to see which of this build's images a device takes: none, or the one with the bound that says so.
-__global__ void __launch_bounds__(kImage) image_kernel() {}
 
 std::string version_text(int version) { return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10); }
 
@@ -67,9 +55,9 @@ std::string describe(int ordinal) {
 
 /// Why this build's kernels cannot run on a device; empty if they can. Makes the device's context.
 std::string missing_image(int ordinal) {
-    cudaFuncAttributes attributes{};
+    Image image;
     cudaError_t status = cudaSetDevice(ordinal);
-    if (status == cudaSuccess) status = cudaFuncGetAttributes(&attributes, image_kernel);
+    if (status == cudaSuccess) status = loaded_image(image);
     cudaGetLastError();
     if (status == cudaSuccess) return {};
     if (status == cudaErrorNoKernelImageForDevice || status == cudaErrorInvalidDeviceFunction ||
@@ -83,10 +71,6 @@ public:
     explicit CudaBackend(int ordinal) : context_(std::make_shared<Context>(ordinal)) {
         name = context_->device.name;
         description = context_->device.description = describe(ordinal);
-        cudaFuncAttributes image{};
-        context_->device.check(cudaFuncGetAttributes(&image, image_kernel), "its kernels cannot be asked for");
-        context_->device.hopper = image.maxThreadsPerBlock == kHopperImage;
-        context_->device.dependent_launch = image.maxThreadsPerBlock >= kDependentImage;
     }
 
     void* allocate(size_t bytes, Stream& stream) override { return context_->memory.allocate(bytes, &stream); }

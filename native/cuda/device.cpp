@@ -1,5 +1,7 @@
 #include "device.h"
 
+#include "image.h"
+
 namespace warpsight::cuda {
 namespace {
 
@@ -35,6 +37,11 @@ int attribute(cudaDeviceAttr which, int ordinal) {
 Device::Device(int ordinal) : ordinal(ordinal), name("cuda:" + std::to_string(ordinal)) {
     multiprocessors = attribute(cudaDevAttrMultiProcessorCount, ordinal);
     shared_bytes_per_block = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, ordinal);
+    Image image;
+    check(cudaSetDevice(ordinal), "cannot be selected");
+    check(loaded_image(image), "its kernels cannot be asked for");
+    hopper = image == Image::hopper;
+    dependent_launch = hopper || image == Image::dependent;
 }
 
 Device::~Device() {

@@ -73,22 +73,47 @@ void launch_types(const Launch& launch, const Patches& patches, const Matrix& we
                  positions, y.as<T>(), rows);
 }
 
+/// A thread writes eight neighbours of a row.
+template <typename T>
+__global__ void patches_kernel(Patches patches, T* y, Rows rows, int packs) {
+    follow_previous();
+    const int64_t q = int64_t(blockIdx.x) * blockDim.x + threadIdx.x, row = q / packs;
+    const int k = int(q % packs) * 8;
+    if (row >= rows.count()) return;
+    Pack<4> low = patches.pack(row, k), high = patches.pack(row, k + 4);
+    store(y + q * 8, Pack<8>{low.v[0], low.v[1], low.v[2], low.v[3], high.v[0], high.v[1], high.v[2], high.v[3]});
+}
+
+Patches patches_of(const PatchEmbed& op, const TensorView& pixels, bool class_token, int64_t rows) {
+    int H = int(pixels.shape[2]), W = int(pixels.shape[3]), p = op.patch, c = class_token ? 1 : 0;
+    return {pixels.as<const float>(),
+            rows,
+            int(pixels.shape[1]),
+            H,
+            W,
+            p,
+            W / p,
+            c + (H / p) * (W / p),
+            c,
+            p % 4 == 0 && W % 4 == 0 && aligned(pixels.data)};
+}
+
 }  // namespace
+
+void patches(const Launch& launch, const PatchEmbed& op, const TensorView& pixels, bool class_token, const TensorView& y,
+             Rows rows) {
+    const int packs = int(y.shape.last() / 8);
+    by_dtype("patchEmbed", y.dtype, [&](auto zero) {
+        using T = decltype(zero);
+        start_kernel(launch, "patchEmbed", patches_kernel<T>, {unsigned(ceil_div(rows.planned * packs, 256)), 256},
+                     patches_of(op, pixels, class_token, rows.planned), y.as<T>(), rows, packs);
+    });
+}
 
 void patch_embed(const Launch& launch, const PatchEmbed& op, const TensorView& pixels, const Matrix& weight, const float* bias,
                  const float* class_token, const float* positions, const TensorView& y, Rows rows) {
     if (rows.planned == 0 || weight.rows == 0) return;
-    int H = int(pixels.shape[2]), W = int(pixels.shape[3]), p = op.patch, c = class_token != nullptr ? 1 : 0;
-    Patches patches{pixels.as<const float>(),
-                    rows.planned,
-                    int(pixels.shape[1]),
-                    H,
-                    W,
-                    p,
-                    W / p,
-                    c + (H / p) * (W / p),
-                    c,
-                    p % 4 == 0 && W % 4 == 0 && aligned(pixels.data)};
+    const Patches patches = patches_of(op, pixels, class_token != nullptr, rows.planned);
     by_dtype("patchEmbed", y.dtype, [&](auto zero) {
         using T = decltype(zero);
         if (weight.dtype == y.dtype) return launch_types<T, T>(launch, patches, weight, bias, class_token, positions, y, rows);

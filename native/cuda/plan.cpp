@@ -1,6 +1,7 @@
 #include "plan.h"
 
 #include "../src/picture_row.h"
+#include "gemm.h"
 #include "launch.h"
 #include "weights.h"
 
@@ -149,7 +150,7 @@ private:
 
     // In the order of ops.h: plan() names the kernel and checks what its memory accesses rely on, start() launches it.
 
-    void plan(const Linear&) {
+    void plan(const Linear& op) {
         const Operand& x = in(0, "x");
         DType dtype = float_of(x, "x");
         check_matrix(1, dtype, x.shape.last());
@@ -163,6 +164,29 @@ private:
             refuse_shape("residual is " + spec_.inputs[3].shape.text());
         kernel = typed(one_row() ? "gemv" : "gemm_simt", dtype);
         flops = 2.0 * double(x.shape.rows()) * double(N) * double(x.shape.last());
+        const Operand& w = spec_.inputs[1];
+        GemmOperands g{.x_pitch = x.shape.last(),
+                       .w = {.rows = N, .columns = x.shape.last(), .pitch = x.shape.last()},
+                       .rows = {.planned = x.shape.rows()}};
+        if (w.weight) g.w = static_cast<const CudaWeight&>(*w.weight).matrix();
+        if (one_row() || !tensor_cores(dtype, g)) return;
+        Device& device = context_->device;
+        tile_ = device.hopper ? plan_gemm_sm90(device, g, op.activation) : plan_gemm_sm80(device, g);
+        kernel = tiled(dtype);
+        if (!device.hopper) workspace_bytes = gemm_sm80_workspace(tile_, g);
+    }
+    /// Whether the tensor-core kernels can read this product: 16-bit numbers in rows of whole 16-byte pieces.
+    static bool tensor_cores(DType dtype, const GemmOperands& g) {
+        return size_of(dtype) == 2 && g.rows.planned > 0 && g.w.rows > 0 && g.w.columns > 0 && g.x_pitch % 8 == 0 &&
+               g.w.pitch % 8 == 0;
+    }
+    /// "gemm_sm90_128x64_split4<half>": rows of x, rows of W and parts of k.
+    std::string tiled(DType dtype) const {
+        int rows = tile_.swapped ? tile_.BN : tile_.BM, columns = tile_.swapped ? tile_.BM : tile_.BN;
+        std::string name = context_->device.hopper ? "gemm_sm90_" : "gemm_sm80_";
+        name += std::to_string(rows) + "x" + std::to_string(columns);
+        if (tile_.splits > 1) name += "_split" + std::to_string(tile_.splits);
+        return typed(name.c_str(), dtype);
     }
     /// One row whatever the program is given: a batch that happens to be one must have the bits that it has in a larger one.
     bool one_row() const {
@@ -171,7 +195,12 @@ private:
     }
     void start(const Linear& op, const Call& c) const {
         if (one_row()) return gemv(c.launch, op, c.in(0), c.matrix(1), c.vector(2), c.in(3), c.out(0));
-        gemm_simt(c.launch, op, c.in(0), c.matrix(1), c.vector(2), c.in(3), c.out(0), c.out_rows(0));
+        const TensorView x = c.in(0);
+        const Matrix w = c.matrix(1);
+        if (tile_.index < 0) return gemm_simt(c.launch, op, x, w, c.vector(2), c.in(3), c.out(0), c.out_rows(0));
+        GemmOperands g{x.data, x.shape.last(), w, spec_.inputs[1].weight != nullptr, false, c.out_rows(0)};
+        if (context_->device.hopper) gemm_sm90(c.launch, op, tile_, g, c.vector(2), c.in(3), c.out(0));
+        else gemm_sm80(c.launch, op, tile_, g, c.vector(2), c.in(3), c.out(0), c.workspace());
     }
 
     void plan(const PatchEmbed& op) {
@@ -189,8 +218,32 @@ private:
             refuse_shape("y is " + out(0).shape.text() + " for pixels " + pixels.shape.text());
         kernel = typed("patch_embed_simt", dtype);
         flops = 2.0 * double(pixels.shape[0] * patches) * double(D) * double(K);
+        if (!spec_.inputs[1].weight) return;
+        GemmOperands g = patches_times_weight({.planned = pixels.shape[0] * T});
+        if (!tensor_cores(dtype, g)) return;
+        Device& device = context_->device;
+        tile_ = device.hopper ? plan_gemm_sm90_patches(device, g) : plan_gemm_sm80(device, g);
+        kernel = "patches+" + tiled(dtype);
+        workspace_bytes = patches_bytes(g) + (device.hopper ? 0 : gemm_sm80_workspace(tile_, g));
     }
+    /// Patches as rows of the weight's padded width, zeros behind and in the rows of class tokens.
+    GemmOperands patches_times_weight(Rows rows) const {
+        Matrix w = static_cast<const CudaWeight&>(*spec_.inputs[1].weight).matrix();
+        w.columns = w.pitch;
+        return {.x_pitch = w.pitch, .w = w, .constant = true, .rows = rows};
+    }
+    static size_t patches_bytes(const GemmOperands& g) { return (size_t(g.rows.planned * g.x_pitch) * 2 + 255) / 256 * 256; }
     void start(const PatchEmbed& op, const Call& c) const {
+        if (tile_.index >= 0) {
+            GemmOperands g = patches_times_weight(c.out_rows(0));
+            g.x = c.workspace();
+            const TensorView pixels = c.in(0), y = c.out(0);
+            const int tokens = int(y.shape.rows() / std::max<int64_t>(1, pixels.shape[0]));
+            const PatchRows rows{c.vector(2), c.vector(3), c.vector(4), tokens};
+            patches(c.launch, op, pixels, has(3), {c.workspace(), y.dtype, {g.rows.planned, g.x_pitch}}, g.rows);
+            if (context_->device.hopper) return gemm_sm90_patches(c.launch, tile_, g, rows, y);
+            return gemm_sm80_patches(c.launch, tile_, g, rows, y, static_cast<char*>(c.workspace()) + patches_bytes(g));
+        }
         patch_embed(c.launch, op, c.in(0), c.matrix(1), c.vector(2), c.vector(3), c.vector(4), c.out(0), c.out_rows(0));
     }
 
@@ -551,6 +604,7 @@ private:
 
     const StepSpec spec_;
     const std::shared_ptr<Context> context_;
+    GemmTile tile_;
 };
 
 }  // namespace

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "ops.h"
+#include "pack.h"
 
 namespace warpsight::cuda {
 
@@ -19,6 +20,25 @@ __device__ __forceinline__ float activate(float x, Activation activation) {
         case Activation::sigmoid: return sigmoid(x);
     }
     return x;
+}
+
+/// The same for each element of a pack; the choice is made once.
+template <int V>
+__device__ __forceinline__ void activate_all(Pack<V>& p, Activation activation) {
+    auto each = [&](auto f) {
+#pragma unroll
+        for (float& v : p.v) v = f(v);
+    };
+    switch (activation) {
+        case Activation::none: return;
+        case Activation::gelu: return each([](float x) { return activate(x, Activation::gelu); });
+        case Activation::gelu_tanh: return each([](float x) { return activate(x, Activation::gelu_tanh); });
+        case Activation::quick_gelu: return each([](float x) { return activate(x, Activation::quick_gelu); });
+        case Activation::silu: return each([](float x) { return activate(x, Activation::silu); });
+        case Activation::relu: return each([](float x) { return activate(x, Activation::relu); });
+        case Activation::tanh: return each([](float x) { return activate(x, Activation::tanh); });
+        case Activation::sigmoid: return each([](float x) { return activate(x, Activation::sigmoid); });
+    }
 }
 
 }  // namespace warpsight::cuda

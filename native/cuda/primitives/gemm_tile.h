@@ -20,7 +20,7 @@ struct Tile {
     static constexpr int BM = M, BN = N, BK = K, TM = ThreadM, TN = ThreadN;
     static constexpr int kColumns = BN / TN;  // threads across
     static constexpr int kThreads = (BM / TM) * kColumns;
-    static constexpr int kPhases = TM / 4;  // of the way out: BM / kPhases rows each
+    static constexpr int kPhases = TM / 4;                                           // of the way out: BM / kPhases rows each
     static constexpr int kFloats = std::max(2 * BK * (BM + BN), BM / kPhases * BN);  // shared memory
     static_assert(BM % 32 == 0 && BN % 32 == 0 && TM % 4 == 0 && TN % 4 == 0);
 };

@@ -57,4 +57,11 @@ __device__ __forceinline__ uint32_t pack_pair(float low, float high) {
     }
 }
 
+/// The other way: x is the lower element.
+template <typename T>
+__device__ __forceinline__ float2 unpack_pair(uint32_t pair) {
+    if constexpr (std::is_same_v<T, half>) return __half22float2(*reinterpret_cast<half2*>(&pair));
+    else return __bfloat1622float2(*reinterpret_cast<__nv_bfloat162*>(&pair));
+}
+
 }  // namespace warpsight::cuda

@@ -41,7 +41,7 @@ __device__ __forceinline__ float element(const void* data, DType dtype, int64_t 
 
 __device__ __forceinline__ float nan_value() { return __int_as_float(0x7fffffff); }
 
-constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+__host__ __device__ constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 /// Calls f with a zero of the C++ type of a float dtype.
 template <typename F>

@@ -8,7 +8,7 @@ namespace warpsight::cuda {
 
 /// Larger values have larger keys; equal values equal ones.
 __device__ __forceinline__ uint32_t order_key(float v) {
-    if (v != v) return 0xfffffffeu;  // so that no key with an index is ~0, which is above all of them (topk.cu)
+    if (v != v) return 0xfffffffeu;            // so that no key with an index is ~0, which is above all of them (topk.cu)
     uint32_t bits = __float_as_uint(v + 0.f);  // −0 + 0 is +0
     return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
 }

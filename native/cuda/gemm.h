@@ -1,0 +1,195 @@
+// What the tensor-core GEMMs share: how a call is given to them, what happens to a sum on its way out, and the choice of a tile.
+#pragma once
+
+#include <algorithm>
+#include <span>
+
+#include "launch.h"
+
+#if defined(__CUDACC__)
+#include "primitives/activation.h"
+#include "primitives/pack.h"
+#endif
+
+namespace warpsight::cuda {
+
+/// x·Wᵀ: M rows of x, N rows of W, K columns of both. Both are read in 16-byte pieces: K, the pitches and the addresses are
+/// multiples of eight elements.
+struct GemmOperands {
+    const void* x = nullptr;
+    int64_t x_pitch = 0;
+    Matrix w;
+    bool constant = false;  // no kernel writes W: it may be read before those ahead are done
+    bool gated = false;  // W holds N/2 rows of a gate and N/2 rows it is for: y[m, n] = silu(x·Wgᵀ)·(x·Wuᵀ) has N/2 columns
+    Rows rows;
+};
+
+/// A tile of BM × BN sums, and in how many parts the sum over k is split between blocks.
+struct GemmTile {
+    int index = -1;  // of the tier's table; -1: no tile, the call takes another kernel
+    int BM = 0, BN = 0, splits = 1;
+    bool swapped = false;  // BM counts rows of W, BN rows of x
+};
+
+/// One row of a tier's table. The cost is what a model of the device says, in clocks of a multiprocessor: it decides between
+/// tiles and claims nothing else.
+struct GemmTileCost {
+    int BM, BN;
+    int most_splits;
+    double step;     // clocks of the tensor cores for 64 of k at this tile's rate
+    bool swapped;    // BM counts rows of W
+    double fixed;    // clocks of the way in and out
+    double combine;  // clocks for each further part of k
+};
+
+/// The cheapest tile of a table, from row `first` on, for a shape: whole waves of blocks, each bound by its sums or by its bytes.
+template <size_t Count>
+GemmTile choose_tile(const GemmTileCost (&table)[Count], size_t first, const GemmOperands& g, int multiprocessors) {
+    constexpr double kBytesPerClock = 24;  // that one multiprocessor gets from L2 when all ask
+    const int64_t M = g.rows.planned, N = g.w.rows, steps = std::max<int64_t>(1, (g.w.columns + 63) / 64);
+    GemmTile best;
+    double least = 0;
+    for (size_t i = first; i < Count; ++i) {
+        const GemmTileCost& t = table[i];
+        int64_t rows = t.swapped ? N : M, columns = t.swapped ? M : N;
+        int64_t tiles = ((rows + t.BM - 1) / t.BM) * ((columns + t.BN - 1) / t.BN);
+        for (int splits = 1; splits <= t.most_splits && splits <= steps; ++splits) {
+            int64_t waves = (tiles * splits + multiprocessors - 1) / multiprocessors, part = (steps + splits - 1) / splits;
+            if (splits > 1 && (waves > 1 || (splits - 1) * part >= steps)) continue;
+            double bytes = 128.0 * (t.BM + t.BN) / kBytesPerClock;
+            double cost = double(waves) * (double(part) * std::max(t.step, bytes) + t.fixed) + t.combine * (splits - 1);
+            if (best.index < 0 || cost < least) {
+                least = cost;
+                best = {int(i), t.BM, t.BN, splits, t.swapped};
+            }
+        }
+    }
+    return best;
+}
+
+/// What patchEmbed adds to its rows, float32: bias [D], class token [D] (either may be null), positions [tokens, D] (or null).
+struct PatchRows {
+    const float *bias, *class_token, *positions;
+    int tokens;
+};
+
+// gemm_sm80.cu
+std::span<const GemmTileCost> gemm_sm80_tiles();
+GemmTile plan_gemm_sm80(const Device& device, const GemmOperands& g);
+size_t gemm_sm80_workspace(const GemmTile& tile, const GemmOperands& g);
+void gemm_sm80(const Launch& launch, const Linear& op, const GemmTile& tile, const GemmOperands& g, const float* bias,
+               const TensorView& residual, const TensorView& y, void* workspace);
+/// x holds a row for each row of y, zeros for class tokens.
+void gemm_sm80_patches(const Launch& launch, const GemmTile& tile, const GemmOperands& g, const PatchRows& rows,
+                       const TensorView& y, void* workspace);
+
+// gemm_sm90.cu: the same without workspace
+std::span<const GemmTileCost> gemm_sm90_tiles();
+GemmTile plan_gemm_sm90(const Device& device, const GemmOperands& g, Activation activation);
+GemmTile plan_gemm_sm90_patches(const Device& device, const GemmOperands& g);
+void gemm_sm90(const Launch& launch, const Linear& op, const GemmTile& tile, const GemmOperands& g, const float* bias,
+               const TensorView& residual, const TensorView& y);
+void gemm_sm90_patches(const Launch& launch, const GemmTile& tile, const GemmOperands& g, const PatchRows& rows,
+                       const TensorView& y);
+
+#if defined(__CUDACC__)
+
+struct TileAt {
+    int m, n;
+};
+
+/// The tile of a block: bands of eight rows of tiles, column by column, so that the blocks at work share what they read in L2.
+__device__ __forceinline__ TileAt tile_at(int64_t index, int64_t m_tiles, int64_t n_tiles) {
+    constexpr int64_t kBand = 8;
+    int64_t band = index / (kBand * n_tiles), height = min(kBand, m_tiles - band * kBand),
+            inside = index - band * kBand * n_tiles;
+    return {int(band * kBand + inside % height), int(inside / height)};
+}
+
+/// y = act(sum + bias) + residual, by eight neighbours of a row.
+template <typename T>
+struct LinearOut {
+    const float* bias;
+    const T* residual;
+    T* y;
+    int64_t N;  // columns of y
+    Activation activation;
+    bool vector;  // 16-byte accesses: N is a multiple of eight, addresses are aligned
+
+    __device__ __forceinline__ void operator()(int64_t m, int64_t n, Pack<8> p) const {
+        const int64_t at = m * N + n;
+        if (vector) {
+            if (bias != nullptr) {
+                Pack<8> b = load<8>(bias + n);
+#pragma unroll
+                for (int j = 0; j < 8; ++j) p.v[j] += b.v[j];
+            }
+            activate_all(p, activation);
+            if (residual != nullptr) {
+                Pack<8> r = load<8>(residual + at);
+#pragma unroll
+                for (int j = 0; j < 8; ++j) p.v[j] += r.v[j];
+            }
+            store(y + at, p);
+            return;
+        }
+#pragma unroll
+        for (int j = 0; j < 8; ++j)
+            if (bias != nullptr && n + j < N) p.v[j] += bias[n + j];
+        activate_all(p, activation);
+#pragma unroll
+        for (int j = 0; j < 8; ++j)
+            if (n + j < N) y[at + j] = from_float<T>(p.v[j] + (residual != nullptr ? to_float(residual[at + j]) : 0.f));
+    }
+};
+
+/// Rows of patches on their way into a sequence: y[m] = (m is a class token ? class : sum + bias) + positions.
+template <typename T>
+struct PatchOut {
+    PatchRows rows;
+    T* y;
+    int64_t N;  // columns of y
+
+    __device__ __forceinline__ void operator()(int64_t m, int64_t n, const Pack<8>& p) const {
+        const auto& [bias, class_token, positions, tokens] = rows;
+        const int64_t t = m % tokens;
+        const bool is_class = class_token != nullptr && t == 0;
+#pragma unroll
+        for (int j = 0; j < 8; ++j) {
+            if (n + j >= N) break;
+            float v = is_class ? class_token[n + j] : bias != nullptr ? p.v[j] + bias[n + j] : p.v[j];
+            if (positions != nullptr) v += positions[t * N + n + j];
+            y[m * N + n + j] = from_float<T>(v);
+        }
+    }
+};
+
+template <typename T>
+LinearOut<T> linear_out(const Linear& op, const float* bias, const TensorView& residual, const TensorView& y) {
+    return {bias,          residual.as<const T>(),
+            y.as<T>(),     y.shape.last(),
+            op.activation, y.shape.last() % 8 == 0 && aligned(bias) && aligned(residual.data) && aligned(y.data)};
+}
+
+template <typename T>
+PatchOut<T> patch_out(const PatchRows& rows, const TensorView& y) {
+    return {rows, y.as<T>(), y.shape.last()};
+}
+
+/// What a gated sum is: silu of the gate times what it is for.
+__device__ __forceinline__ void gate(Pack<8>& p, const Pack<8>& up) {
+#pragma unroll
+    for (int j = 0; j < 8; ++j) p.v[j] = activate(p.v[j], Activation::silu) * up.v[j];
+}
+
+/// Calls f with a zero of the C++ type of a 16-bit dtype.
+template <typename F>
+void by_dtype16(const char* op, DType dtype, F&& f) {
+    by_dtype(op, dtype, [&](auto zero) {
+        if constexpr (sizeof(zero) == 2) f(zero);
+    });
+}
+
+#endif
+
+}  // namespace warpsight::cuda
