@@ -20,8 +20,14 @@ struct GemmOperands {
     int64_t x_pitch = 0;
     Matrix w;
     bool constant = false;  // no kernel writes W: it may be read before those ahead are done
-    bool gated = false;  // W holds N/2 rows of a gate and N/2 rows it is for: y[m, n] = silu(x·Wgᵀ)·(x·Wuᵀ) has N/2 columns
+    bool halves = false;    // x is the sum of two numbers: 64 columns of the larger, the same 64 of the smaller, and so on
+    bool gated = false;     // y[m, n] = silu(x·Wgᵀ)·(x·Wuᵀ): W holds N/2 rows of the gate, then N/2 of what passes it
     Rows rows;
+
+    /// Of 64 columns of x.
+    __host__ __device__ int steps() const { return int((w.columns + 63) / 64) << int(halves); }
+    /// The first column of W that a step multiplies with.
+    __host__ __device__ int w_column(int step) const { return (step >> int(halves)) * 64; }
 };
 
 /// A tile of BM × BN sums, and in how many parts the sum over k is split between blocks.
@@ -46,7 +52,7 @@ struct GemmTileCost {
 template <size_t Count>
 GemmTile choose_tile(const GemmTileCost (&table)[Count], size_t first, const GemmOperands& g, int multiprocessors) {
     constexpr double kBytesPerClock = 24;  // that one multiprocessor gets from L2 when all ask
-    const int64_t M = g.rows.planned, N = g.w.rows, steps = std::max<int64_t>(1, (g.w.columns + 63) / 64);
+    const int64_t M = g.rows.planned, N = g.w.rows, steps = g.steps();
     GemmTile best;
     double least = 0;
     for (size_t i = first; i < Count; ++i) {

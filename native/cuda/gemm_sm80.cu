@@ -69,24 +69,25 @@ __global__ __launch_bounds__(Tile::kThreads) void gemm_sm80_kernel(GemmOperands 
     constexpr int BM = Tile::BM, BN = Tile::BN, WM = Tile::WM, WN = Tile::WN, S = Tile::kStages;
     extern __shared__ __align__(128) char shared[];
     const uint32_t stages = shared_address(shared);
-    const int64_t M = g.rows.count(), N = g.w.rows, K = g.w.columns, up = g.gated ? N / 2 : 0;  // first row of the second half
-    const int width = g.gated ? BN / 2 : BN;                                                    // columns of y per tile
+    const int64_t M = g.rows.count(), N = g.w.rows, up = g.gated ? N / 2 : 0;  // first row of the second half
+    const int width = g.gated ? BN / 2 : BN;                                   // columns of y per tile
     const int64_t n_end = g.gated ? up : N;
     const TileAt at = tile_at(int(blockIdx.x), int(ceil_div(g.rows.planned, BM)), int(ceil_div(n_end, width)));
     const int64_t m0 = int64_t(at.m) * BM, n0 = int64_t(at.n) * width;
     let_next_start();
     if (m0 >= M) return wait_for_previous();
-    const int steps = int((K + BK - 1) / BK), part = (steps + splits - 1) / splits, first = int(blockIdx.y) * part;
+    const int steps = g.steps(), part = (steps + splits - 1) / splits, first = int(blockIdx.y) * part;
     const int count = min(part, steps - first);  // of 64 columns of k
 
     const T *x = static_cast<const T*>(g.x), *w = static_cast<const T*>(g.w.data);
     auto load_x = [&](int step, int stage) {
-        copy_rows<BM, Tile::kThreads>(stages + stage * Tile::kStageBytes, int64_t(first + step) * BK, K, x,
+        copy_rows<BM, Tile::kThreads>(stages + stage * Tile::kStageBytes, int64_t(first + step) * BK,
+                                      g.halves ? g.x_pitch : g.w.columns, x,
                                       [&](int row) { return m0 + row < M ? x + (m0 + row) * g.x_pitch : nullptr; });
     };
     auto load_w = [&](int step, int stage) {
         uint32_t to = stages + stage * Tile::kStageBytes + BM * kRowBytes;
-        copy_rows<BN, Tile::kThreads>(to, int64_t(first + step) * BK, K, w, [&](int row) {
+        copy_rows<BN, Tile::kThreads>(to, g.w_column(first + step), g.w.columns, w, [&](int row) {
             int64_t n = n0 + (row < width ? row : row - width);
             return n < n_end ? w + (row < width ? n : up + n) * g.w.pitch : nullptr;
         });

@@ -116,7 +116,7 @@ __global__ __launch_bounds__(kThreads, 1) void gemm_sm90_cluster_kernel(const __
     const int m0 = at.m * kRowsM, n0 = at.n * width;
     let_next_start();
     if (m0 >= M) return wait_for_previous();  // the whole cluster leaves
-    const int steps = int((g.w.columns + BK - 1) / BK), part = (steps + splits - 1) / splits, first = rank * part;
+    const int steps = g.steps(), part = (steps + splits - 1) / splits, first = rank * part;
     const int count = min(part, steps - first);  // of 64 columns of k
 
     if (threadIdx.x == 0) pipe.init(1);
@@ -125,7 +125,7 @@ __global__ __launch_bounds__(kThreads, 1) void gemm_sm90_cluster_kernel(const __
     if (threadIdx.x == kMultipliers) {
         auto load_w = [&](int step, int s) {
             uint32_t to = Swapped ? pipe.a(s) : pipe.b(s);
-            int k = (first + step) * BK;
+            int k = g.w_column(first + step);
             tma_load(to, w_map, k, n0, pipe.full(s));
             tma_load(to + kRowsN / 2 * kRowBytes, w_map, k, g.gated ? int(up) + n0 : n0 + kRowsN / 2, pipe.full(s));
         };
@@ -233,7 +233,7 @@ __global__ __launch_bounds__(kThreads, 1) void gemm_sm90_kernel(const __grid_con
     const int m_groups = (m_tiles + blocks - 1) / blocks, groups = m_groups * n_tiles;
     const int rank = int(blockIdx.x) % blocks;
     const int first = int(blockIdx.x) / blocks, stride = int(gridDim.x) / blocks;
-    const int steps = int((g.w.columns + BK - 1) / BK);
+    const int steps = g.steps();
     auto tile = [&](int index) {
         TileAt at = tile_at(index, m_groups, n_tiles);
         return TileAt{at.m * blocks + rank, at.n};
@@ -387,7 +387,7 @@ void launch_cluster(const Launch& launch, const char* op, const GemmOperands& g,
     const int64_t tiles = ceil_div(g.rows.planned, kRowsM) * ceil_div(columns, width);
     Grid grid{unsigned(tiles * splits), kThreads, kStages + 2 * Pipe::kStages * 8, unsigned(splits)};
     start_kernel(launch, op, gemm_sm90_cluster_kernel<T, BN, Swapped, Out>, grid,
-                 tensor_map(launch, dtype, g.x, g.rows.planned, g.w.columns, g.x_pitch, kRowsM),
+                 tensor_map(launch, dtype, g.x, g.rows.planned, g.halves ? g.x_pitch : g.w.columns, g.x_pitch, kRowsM),
                  tensor_map(launch, dtype, g.w.data, g.w.rows, g.w.columns, g.w.pitch, kRowsN / 2), g, splits, out);
 }
 

@@ -71,7 +71,8 @@ void resize_vertical(const Launch& launch, const ResizeVertical& op, const Tenso
 // patch_embed.cu, embed.cu
 void patch_embed(const Launch& launch, const PatchEmbed& op, const TensorView& pixels, const Matrix& weight, const float* bias,
                  const float* class_token, const float* positions, const TensorView& y, Rows rows);
-/// The patches of pixels in y's dtype, a row for each token: a row of zeros for a class token, zeros behind the last column.
+/// The patches of pixels in y's dtype, a row for each token: a row of zeros for a class token, zeros behind the last column. In
+/// bfloat16 as GemmOperands::halves says.
 void patches(const Launch& launch, const PatchEmbed& op, const TensorView& pixels, bool class_token, const TensorView& y,
              Rows rows);
 void embed(const Launch& launch, const TensorView& ids, const Matrix& table, const TensorView& positions,

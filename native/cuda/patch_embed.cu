@@ -73,15 +73,23 @@ void launch_types(const Launch& launch, const Patches& patches, const Matrix& we
                  positions, y.as<T>(), rows);
 }
 
-/// A thread writes eight neighbours of a row.
+/// A thread writes eight neighbours of a row; where pixels are kept as two numbers, `packs` counts those of the larger ones.
 template <typename T>
-__global__ void patches_kernel(Patches patches, T* y, Rows rows, int packs) {
+__global__ void patches_kernel(Patches patches, T* y, int64_t pitch, Rows rows, int packs) {
+    constexpr bool kHalves = std::is_same_v<T, bf16>;
     follow_previous();
     const int64_t q = int64_t(blockIdx.x) * blockDim.x + threadIdx.x, row = q / packs;
     const int k = int(q % packs) * 8;
     if (row >= rows.count()) return;
-    Pack<4> low = patches.pack(row, k), high = patches.pack(row, k + 4);
-    store(y + q * 8, Pack<8>{low.v[0], low.v[1], low.v[2], low.v[3], high.v[0], high.v[1], high.v[2], high.v[3]});
+    const Pack<4> low = patches.pack(row, k), high = patches.pack(row, k + 4);
+    Pack<8> p{low.v[0], low.v[1], low.v[2], low.v[3], high.v[0], high.v[1], high.v[2], high.v[3]};
+    T* to = y + row * pitch + (kHalves ? k / 64 * 128 + k % 64 : k);
+    store(to, p);
+    if constexpr (kHalves) {
+#pragma unroll
+        for (float& v : p.v) v -= rounded<T>(v);
+        store(to + 64, p);
+    }
 }
 
 Patches patches_of(const PatchEmbed& op, const TensorView& pixels, bool class_token, int64_t rows) {
@@ -102,11 +110,12 @@ Patches patches_of(const PatchEmbed& op, const TensorView& pixels, bool class_to
 
 void patches(const Launch& launch, const PatchEmbed& op, const TensorView& pixels, bool class_token, const TensorView& y,
              Rows rows) {
-    const int packs = int(y.shape.last() / 8);
+    const int64_t pitch = y.shape.last();
+    const int packs = int(y.dtype == DType::bfloat16 ? pitch / 16 : pitch / 8);
     by_dtype("patchEmbed", y.dtype, [&](auto zero) {
         using T = decltype(zero);
         start_kernel(launch, "patchEmbed", patches_kernel<T>, {unsigned(ceil_div(rows.planned * packs, 256)), 256},
-                     patches_of(op, pixels, class_token, rows.planned), y.as<T>(), rows, packs);
+                     patches_of(op, pixels, class_token, rows.planned), y.as<T>(), pitch, rows, packs);
     });
 }
 

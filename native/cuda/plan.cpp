@@ -177,8 +177,7 @@ private:
     }
     /// Whether the tensor-core kernels can read this product: 16-bit numbers in rows of whole 16-byte pieces.
     static bool tensor_cores(DType dtype, const GemmOperands& g) {
-        return size_of(dtype) == 2 && g.rows.planned > 0 && g.w.rows > 0 && g.w.columns > 0 && g.x_pitch % 8 == 0 &&
-               g.w.pitch % 8 == 0;
+        return size_of(dtype) == 2 && g.w.rows > 0 && g.w.columns > 0 && g.x_pitch % 8 == 0 && g.w.pitch % 8 == 0;
     }
     /// "gemm_sm90_128x64_split4<half>": rows of x, rows of W and parts of k.
     std::string tiled(DType dtype) const {
@@ -198,7 +197,9 @@ private:
         const TensorView x = c.in(0);
         const Matrix w = c.matrix(1);
         if (tile_.index < 0) return gemm_simt(c.launch, op, x, w, c.vector(2), c.in(3), c.out(0), c.out_rows(0));
-        GemmOperands g{x.data, x.shape.last(), w, spec_.inputs[1].weight != nullptr, false, c.out_rows(0)};
+        if (x.shape.rows() == 0) return;
+        GemmOperands g{
+            .x = x.data, .x_pitch = x.shape.last(), .w = w, .constant = spec_.inputs[1].weight != nullptr, .rows = c.out_rows(0)};
         if (context_->device.hopper) gemm_sm90(c.launch, op, tile_, g, c.vector(2), c.in(3), c.out(0));
         else gemm_sm80(c.launch, op, tile_, g, c.vector(2), c.in(3), c.out(0), c.workspace());
     }
@@ -226,16 +227,20 @@ private:
         kernel = "patches+" + tiled(dtype);
         workspace_bytes = patches_bytes(g) + (device.hopper ? 0 : gemm_sm80_workspace(tile_, g));
     }
-    /// Patches as rows of the weight's padded width, zeros behind and in the rows of class tokens.
+    /// Patches as rows of the weight's padded width, zeros behind and in the rows of class tokens. Pixels keep their float32 as
+    /// two bfloat16: rounded to one they would cost more than the rest of a tower.
     GemmOperands patches_times_weight(Rows rows) const {
         Matrix w = static_cast<const CudaWeight&>(*spec_.inputs[1].weight).matrix();
         w.columns = w.pitch;
-        return {.x_pitch = w.pitch, .w = w, .constant = true, .rows = rows};
+        const bool halves = w.dtype == DType::bfloat16;
+        return {
+            .x_pitch = halves ? (w.pitch + 63) / 64 * 128 : w.pitch, .w = w, .constant = true, .halves = halves, .rows = rows};
     }
     static size_t patches_bytes(const GemmOperands& g) { return (size_t(g.rows.planned * g.x_pitch) * 2 + 255) / 256 * 256; }
     void start(const PatchEmbed& op, const Call& c) const {
         if (tile_.index >= 0) {
             GemmOperands g = patches_times_weight(c.out_rows(0));
+            if (g.rows.planned == 0) return;
             g.x = c.workspace();
             const TensorView pixels = c.in(0), y = c.out(0);
             const int tokens = int(y.shape.rows() / std::max<int64_t>(1, pixels.shape[0]));

@@ -130,7 +130,12 @@ private:
         int32_t symbol = int32_t(c.M);
         Buffer symbols(sizeof symbol);
         symbols.copy_in(&symbol);
-        GemmOperands g{bx.data(), c.K, {bw.data(), dtype_, c.N, c.K, pitch}, c.constant, c.gated, {.planned = rows}};
+        GemmOperands g{.x = bx.data(),
+                       .x_pitch = c.K,
+                       .w = {bw.data(), dtype_, c.N, c.K, pitch},
+                       .constant = c.constant,
+                       .gated = c.gated,
+                       .rows = {.planned = rows}};
         if (c.planned) g.rows = {static_cast<const int32_t*>(symbols.data()), 0, 1, rows};
         TensorView y{by.data(), dtype_, {rows, columns}}, r;
         if (c.residual) r = {br.data(), dtype_, {rows, columns}};

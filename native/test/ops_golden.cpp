@@ -414,8 +414,8 @@ static void elementwise_cases(Suite& s) {
     for (auto& [R, D] : {std::array<int64_t, 2>{0, 8}, {1, 1}, {7, 33}, {300, 129}}) {
         auto x = [&] { return activation({R, D}, random.normals(R * D)); };
         std::string name = shape_name({R, D});
-        for (auto& [arithmetic, what] : {std::pair{Arithmetic::add, "-add"}, {Arithmetic::multiply, "-multiply"},
-                                         {Arithmetic::maximum, "-maximum"}}) {
+        for (auto& [arithmetic, what] :
+             {std::pair{Arithmetic::add, "-add"}, {Arithmetic::multiply, "-multiply"}, {Arithmetic::maximum, "-maximum"}}) {
             s.check("binary/" + name + what, binary_case(s.storage, arithmetic, x(), x()));
             s.check("binary/row-" + name + what, binary_case(s.storage, arithmetic, x(), activation({D}, random.normals(D))));
             s.check("binary/number-" + name + what,

@@ -306,15 +306,9 @@ void test_mutations() {
             for (size_t edits = 1 + below(4); edits > 0; --edits) {
                 size_t at = below(header.size() + 1), length = below(std::min<size_t>(header.size() - at, 12) + 1);
                 switch (below(4)) {
-                    case 0:
-                        header.replace(at, length, pieces[below(std::size(pieces))]);
-                        break;
-                    case 1:
-                        header.erase(at, length);
-                        break;
-                    case 2:
-                        header.insert(at, header.substr(below(header.size() + 1), below(40)));
-                        break;
+                    case 0: header.replace(at, length, pieces[below(std::size(pieces))]); break;
+                    case 1: header.erase(at, length); break;
+                    case 2: header.insert(at, header.substr(below(header.size() + 1), below(40))); break;
                     case 3:
                         if (at < header.size()) header[at] = char(random());
                         break;
