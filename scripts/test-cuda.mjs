@@ -1,6 +1,8 @@
-// npm run test:cuda: native/test/ops_golden.cpp and test/cuda/ on the GPU where there is one, otherwise on gpusim with its memory, race and initialisation checkers.
+// npm run test:cuda: native/test/{gemm_test,ops_golden}.cpp and test/cuda/ on the GPU where there is one, otherwise on gpusim as a device
+// of compute capability 9.0 and one of 8.0 (GPUSIM_CC: only that), with its memory, race and initialisation checkers, three seeds and
+// its check of dependent launches.
 // Tests named *.wide.test.ts (whole models) run without the checkers that cost time. Nothing may be skipped on either.
-// Arguments are spec files (test/cuda/x.test.ts) or options of mocha; with any, ops_golden is left out.
+// Arguments are spec files (test/cuda/x.test.ts) or options of mocha; with any, the native programs are left out.
 import { readdirSync } from 'node:fs';
 import { join, relative, resolve } from 'node:path';
 import { buildWithCmake } from './addon.mjs';
@@ -27,26 +29,45 @@ const specs = (named.length > 0 ? named : testsIn('test/cuda')).map((file) => jo
 if (specs.length === 0) fail('test/cuda holds no tests');
 
 const runs = [];
-const golden = join(root, onGpu ? 'build' : 'build-gpusim', 'test', 'ops_golden');
-if (args.length === 0) {
-  console.log(`\n${onGpu ? gpus()[0].name : 'gpusim'}: every operation, without Node`);
-  runs.push(await testProgram([golden, 'cuda:0'], { env: checkers }));
-}
-for (const wide of [false, true]) {
-  const files = specs.filter((file) => file.endsWith('.wide.test.js') === wide);
-  if (files.length === 0) continue;
-  console.log(`\n${onGpu ? gpus()[0].name : 'gpusim'}: ${wide ? 'whole models' : 'operations'}, ${files.length} files`);
-  const env = { WARPSIGHT_ADDON: addon, ...(wide ? {} : checkers) };
-  const fixed = [
-    '--no-config',
-    '--forbid-pending',
-    '--forbid-only',
-    '--timeout',
-    '600000',
-    '--node-option',
-    'enable-source-maps',
-  ];
-  runs.push(await mocha([...fixed, ...options, ...files], { env }));
+const programs = ['gemm_test', 'ops_golden'].map((name) => join(root, onGpu ? 'build' : 'build-gpusim', 'test', name));
+// The simulator is each of the two devices whose kernels differ, unless it is told to be one.
+const tiers = onGpu ? [undefined] : process.env.GPUSIM_CC ? [process.env.GPUSIM_CC] : ['9.0', '8.0'];
+for (const tier of tiers) {
+  const place = onGpu ? gpus()[0].name : `gpusim, compute capability ${tier}`;
+  const simulator = onGpu ? {} : { GPUSIM_CC: tier };
+  const settings = onGpu
+    ? [{}]
+    : [
+        ...['1', '2', '3'].map((seed) => ({ ...checkers, GPUSIM_SEED: seed })),
+        ...(tier === '9.0' ? [{ GPUSIM_PDLCHECK: '1' }] : []),
+      ];
+  for (const setting of args.length === 0 ? settings : []) {
+    for (const program of programs) {
+      const title = Object.entries(setting).map(([name, value]) => `${name}=${value}`);
+      console.log(`\n${[place, ...title].join(' ')}: ${relative(root, program)}`);
+      runs.push(
+        await testProgram(program.endsWith('ops_golden') ? [program, 'cuda:0'] : [program], {
+          env: { ...simulator, ...setting },
+        }),
+      );
+    }
+  }
+  for (const wide of [false, true]) {
+    const files = specs.filter((file) => file.endsWith('.wide.test.js') === wide);
+    if (files.length === 0) continue;
+    console.log(`\n${place}: ${wide ? 'whole models' : 'operations'}, ${files.length} files`);
+    const env = { WARPSIGHT_ADDON: addon, ...simulator, ...(wide ? {} : checkers) };
+    const fixed = [
+      '--no-config',
+      '--forbid-pending',
+      '--forbid-only',
+      '--timeout',
+      '600000',
+      '--node-option',
+      'enable-source-maps',
+    ];
+    runs.push(await mocha([...fixed, ...options, ...files], { env }));
+  }
 }
 report(runs);
 

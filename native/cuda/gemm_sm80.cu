@@ -34,7 +34,8 @@ using Tile64x64 = MmaTile<64, 64, 32, 32, 4>;
 using Tile32x64 = MmaTile<32, 64, 16, 32, 6>;
 using Tile16x64 = MmaTile<16, 64, 16, 16, 8>;
 
-// Tensor cores of sm_80 take 1024 multiply-adds a clock: BM · BN · 64 / 1024 clocks for a step, more where a warp's tile is small.
+// Tensor cores of sm_80 take 1024 multiply-adds a clock: BM · BN · 64 / 1024 clocks for a step, more where a warp multiplies
+// little.
 constexpr GemmTileCost kTiles[] = {
     {.BM = 128, .BN = 128, .most_splits = 8, .step = 1100, .swapped = false, .fixed = 2500, .combine = 700},
     {.BM = 64, .BN = 128, .most_splits = 8, .step = 600, .swapped = false, .fixed = 2000, .combine = 700},

@@ -1,5 +1,5 @@
-// Every tile of the tensor-core GEMMs against float64: gemm_test [sm80 | sm90] [only names that contain this]. Without a tier, the
-// one that the device takes. Prints a line per case and "N passed, N failed" last; exit code 1 if any failed.
+// Every tile of the tensor-core GEMMs against float64: gemm_test [sm80 | sm90] [only names that contain this]. Without a tier,
+// the one that the device takes. Prints a line per case and "N passed, N failed" last; exit code 1 if any failed.
 #include <cstdio>
 #include <random>
 #include <stdexcept>

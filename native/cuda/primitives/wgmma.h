@@ -25,7 +25,7 @@ __device__ __forceinline__ void wgmma_wait() {
     asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(Newest) : "memory");
 }
 
-/// Registers of each thread of a warpgroup, which all call, against what the block was launched with: one group gives, others take.
+/// Registers for each thread of a warpgroup, all of which call: what one group gives up others of the block take.
 template <int Count>
 __device__ __forceinline__ void give_registers() {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(Count));
