@@ -37,18 +37,20 @@ struct GemmTile {
     bool swapped = false;  // BM counts rows of W, BN rows of x
 };
 
-/// One row of a tier's table. The cost is what a model of the device says, in clocks of a multiprocessor: it decides between
-/// tiles and claims nothing else.
+/// One row of a tier's table. The costs are a model's, in clocks of a multiprocessor: they choose between tiles and claim nothing
+/// else.
 struct GemmTileCost {
     int BM, BN;
     int most_splits;
-    double step;     // clocks of the tensor cores for 64 of k at this tile's rate
-    bool swapped;    // BM counts rows of W
-    double fixed;    // clocks of the way in and out
-    double combine;  // clocks for each further part of k
+    int resident;          // blocks that a multiprocessor holds at a time
+    double step;           // clocks of the tensor cores for 64 of k at this tile's rate
+    double fixed;          // clocks of the way in and out
+    double combine;        // clocks more where k is split
+    bool swapped = false;  // BM counts rows of W
 };
 
-/// The cheapest tile of a table, from row `first` on, for a shape: whole waves of blocks, each bound by its sums or by its bytes.
+/// The cheapest tile of a table, from row `first` on: a multiprocessor takes its blocks in turn, each bound by its sums or by its
+/// bytes, and those that it holds at a time hide each other's ways in and out.
 template <size_t Count>
 GemmTile choose_tile(const GemmTileCost (&table)[Count], size_t first, const GemmOperands& g, int multiprocessors) {
     constexpr double kBytesPerClock = 24;  // that one multiprocessor gets from L2 when all ask
@@ -57,13 +59,16 @@ GemmTile choose_tile(const GemmTileCost (&table)[Count], size_t first, const Gem
     double least = 0;
     for (size_t i = first; i < Count; ++i) {
         const GemmTileCost& t = table[i];
-        int64_t rows = t.swapped ? N : M, columns = t.swapped ? M : N;
-        int64_t tiles = ((rows + t.BM - 1) / t.BM) * ((columns + t.BN - 1) / t.BN);
+        const int64_t rows = t.swapped ? N : M, columns = t.swapped ? M : N;
+        const int64_t tiles = ((rows + t.BM - 1) / t.BM) * ((columns + t.BN - 1) / t.BN);
         for (int splits = 1; splits <= t.most_splits && splits <= steps; ++splits) {
-            int64_t waves = (tiles * splits + multiprocessors - 1) / multiprocessors, part = (steps + splits - 1) / splits;
-            if (splits > 1 && (waves > 1 || (splits - 1) * part >= steps)) continue;
-            double bytes = 128.0 * (t.BM + t.BN) / kBytesPerClock;
-            double cost = double(waves) * (double(part) * std::max(t.step, bytes) + t.fixed) + t.combine * (splits - 1);
+            const int64_t part = (steps + splits - 1) / splits;
+            if ((splits - 1) * part >= steps) continue;  // the last would have nothing to sum
+            const int64_t blocks = (tiles * splits + multiprocessors - 1) / multiprocessors;  // of the busiest
+            const int64_t turns = (blocks + t.resident - 1) / t.resident;
+            const double bytes = 128.0 * (t.BM + t.BN) / kBytesPerClock;
+            const double cost =
+                double(blocks * part) * std::max(t.step, bytes) + double(turns) * (t.fixed + (splits > 1 ? t.combine : 0));
             if (best.index < 0 || cost < least) {
                 least = cost;
                 best = {int(i), t.BM, t.BN, splits, t.swapped};

@@ -37,11 +37,11 @@ using Tile16x64 = MmaTile<16, 64, 16, 16, 8>;
 // Tensor cores of sm_80 take 1024 multiply-adds a clock: BM · BN · 64 / 1024 clocks for a step, more where a warp multiplies
 // little.
 constexpr GemmTileCost kTiles[] = {
-    {.BM = 128, .BN = 128, .most_splits = 8, .step = 1100, .swapped = false, .fixed = 2500, .combine = 700},
-    {.BM = 64, .BN = 128, .most_splits = 8, .step = 600, .swapped = false, .fixed = 2000, .combine = 700},
-    {.BM = 64, .BN = 64, .most_splits = 8, .step = 340, .swapped = false, .fixed = 1800, .combine = 700},
-    {.BM = 32, .BN = 64, .most_splits = 8, .step = 200, .swapped = false, .fixed = 1700, .combine = 700},
-    {.BM = 16, .BN = 64, .most_splits = 8, .step = 120, .swapped = false, .fixed = 1600, .combine = 700},
+    {.BM = 128, .BN = 128, .most_splits = 8, .resident = 1, .step = 1100, .fixed = 2500, .combine = 5500},
+    {.BM = 64, .BN = 128, .most_splits = 8, .resident = 1, .step = 600, .fixed = 2000, .combine = 2800},
+    {.BM = 64, .BN = 64, .most_splits = 8, .resident = 2, .step = 340, .fixed = 1800, .combine = 1400},
+    {.BM = 32, .BN = 64, .most_splits = 8, .resident = 2, .step = 200, .fixed = 1700, .combine = 800},
+    {.BM = 16, .BN = 64, .most_splits = 8, .resident = 2, .step = 120, .fixed = 1600, .combine = 500},
 };
 
 __device__ __forceinline__ uint32_t place(int row, int piece) { return row * kRowBytes + ((piece ^ (row & 7)) << 4); }

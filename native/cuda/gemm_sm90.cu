@@ -91,17 +91,18 @@ __device__ __forceinline__ void multiply(const Pipeline<BN, Stages>& pipe, Turn&
 
 // ── few tiles: a cluster sums one ────────────────────────────────────────────────────────────────────────────────────
 
+/// Blocks of narrow tiles leave room for a second one beside them.
 template <int BN>
-constexpr int kClusterStages = std::min(10, (kMost - 2048) / ((BM + BN) * kRowBytes));
+constexpr int kClusterStages = (BN > 64 ? kMost : kMost / 2 - 1024) / ((BM + BN) * kRowBytes + 16);
 
 /// Floats from row to row of the sums in shared memory: what a fragment's lanes write lies in different banks.
 template <int BN, bool Swapped>
 constexpr int kSumsPitch = Swapped ? BM + 4 : BN + 8;
 
 template <typename T, int BN, bool Swapped, class Out>
-__global__ __launch_bounds__(kThreads, 1) void gemm_sm90_cluster_kernel(const __grid_constant__ CUtensorMap x_map,
-                                                                        const __grid_constant__ CUtensorMap w_map, GemmOperands g,
-                                                                        int splits, Out out) {
+__global__ __launch_bounds__(kThreads, BN > 64 ? 1 : 2) void gemm_sm90_cluster_kernel(const __grid_constant__ CUtensorMap x_map,
+                                                                                      const __grid_constant__ CUtensorMap w_map,
+                                                                                      GemmOperands g, int splits, Out out) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
     constexpr int kStages = kClusterStages<BN>, kPitch = kSumsPitch<BN, Swapped>;
     constexpr int kRowsM = Swapped ? BN : BM, kRowsN = Swapped ? BM : BN;  // of x and of W in a tile
@@ -366,13 +367,13 @@ __global__ __launch_bounds__(kThreads, 1) void gemm_sm90_kernel(const __grid_con
 // Tensor cores of sm_90 take 2048 multiply-adds of 16-bit numbers a clock: BM · BN · 64 / 2048 clocks for a step, and some more
 // where B's columns are few and A is read for little. The first two are gemm_sm90, the others gemm_sm90_cluster.
 constexpr GemmTileCost kTiles[] = {
-    {.BM = 128, .BN = 256, .most_splits = 1, .step = 1100, .swapped = false, .fixed = 2600, .combine = 0},
-    {.BM = 128, .BN = 128, .most_splits = 1, .step = 570, .swapped = false, .fixed = 2200, .combine = 0},
-    {.BM = 128, .BN = 128, .most_splits = 8, .step = 570, .swapped = false, .fixed = 2600, .combine = 300},
-    {.BM = 128, .BN = 64, .most_splits = 8, .step = 320, .swapped = false, .fixed = 2200, .combine = 300},
-    {.BM = 128, .BN = 64, .most_splits = 8, .step = 320, .swapped = true, .fixed = 2200, .combine = 300},
-    {.BM = 128, .BN = 32, .most_splits = 8, .step = 190, .swapped = true, .fixed = 2000, .combine = 300},
-    {.BM = 128, .BN = 16, .most_splits = 8, .step = 140, .swapped = true, .fixed = 1900, .combine = 300},
+    {.BM = 128, .BN = 256, .most_splits = 1, .resident = 1, .step = 1100, .fixed = 2600, .combine = 0},
+    {.BM = 128, .BN = 128, .most_splits = 1, .resident = 1, .step = 570, .fixed = 2200, .combine = 0},
+    {.BM = 128, .BN = 128, .most_splits = 8, .resident = 1, .step = 570, .fixed = 2600, .combine = 2600},
+    {.BM = 128, .BN = 64, .most_splits = 8, .resident = 2, .step = 320, .fixed = 2200, .combine = 1400},
+    {.BM = 128, .BN = 64, .most_splits = 8, .resident = 2, .step = 320, .fixed = 2200, .combine = 1400, .swapped = true},
+    {.BM = 128, .BN = 32, .most_splits = 8, .resident = 2, .step = 190, .fixed = 2000, .combine = 900, .swapped = true},
+    {.BM = 128, .BN = 16, .most_splits = 8, .resident = 2, .step = 140, .fixed = 1900, .combine = 600, .swapped = true},
 };
 constexpr int kPersistent = 2;
 
