@@ -125,6 +125,17 @@ void copy_columns(const Launch& launch, const TensorView& x, const TensorView& y
 void segment_mean(const Launch& launch, const TensorView& x, const TensorView& segments, const TensorView& y, Rows x_rows,
                   Rows y_rows);
 
+// logits_mma.cu
+/// Whether tensor cores take rows of D elements.
+bool has_logits_mma(DType dtype, int64_t D);
+void scaled_logits_mma(const Launch& launch, const ScaledLogits& op, const TensorView& x, const TensorView& y,
+                       const TensorView& out, Rows rows);
+constexpr int kMostBest = 32;  // the largest k of zero_shot_head_mma: one in each lane of a warp
+/// Bytes of workspace for n images and m classes.
+size_t zero_shot_head_workspace(const Device& device, int64_t n, int64_t m, int D, int k);
+void zero_shot_head_mma(const Launch& launch, const ZeroShotHead& op, const TensorView& x, const TensorView& y,
+                        const TensorView& scores, const TensorView& indices, void* workspace, Rows rows);
+
 // logits.cu, softmax.cu, topk.cu, argmax.cu, sample.cu
 /// Bytes of workspace for the norms of n + m rows.
 size_t logits_workspace(int64_t n, int64_t m);

@@ -5,12 +5,10 @@
 // roofline  2·n·m·D flops on the plain multiply-add units; for few images bound by reading the m·D elements of y
 // source    CLIP's logits_per_image. Rows whose sum of squares is not a normal float32 are scaled by a power of two as they are
 //           loaded, exactly
-#include <cfloat>
-
 #include "device.h"
 #include "launch.h"
 #include "primitives/gemm_tile.h"
-#include "primitives/reduce.h"
+#include "primitives/row_norm.h"
 
 namespace warpsight::cuda {
 namespace {
@@ -18,35 +16,13 @@ namespace {
 using Medium = Tile<64, 64, 16, 4, 4>;
 constexpr int kRowsPerBlock = 4;
 
-/// What a row is multiplied with as it is loaded (a power of two, nearly always 1), and 1 / its length after that.
-struct RowNorm {
-    float load, inverse;
-};
-
 template <typename T>
 __global__ void row_norms_kernel(const T* x, RowNorm* norms, Rows rows, int D, bool unit) {
     follow_previous();
     int64_t row = int64_t(blockIdx.x) * kRowsPerBlock + threadIdx.y;
     if (row >= rows.count()) return;
-    x += row * D;
-    float squares = 1.f, scale = 1.f;
-    if (!unit) {
-        squares = 0.f;
-        for (int d = threadIdx.x; d < D; d += 32) squares = fmaf(to_float(x[d]), to_float(x[d]), squares);
-        squares = warp_sum(squares);
-        if (!(squares >= FLT_MIN && squares <= FLT_MAX)) {
-            float largest = 0.f;
-            for (int d = threadIdx.x; d < D; d += 32) largest = fmaxf(largest, fabsf(to_float(x[d])));
-            largest = warp_reduce(largest, Max{});
-            if (largest > 0.f && largest <= FLT_MAX) {
-                scale = scalbnf(1.f, min(127, -ilogbf(largest)));
-                squares = 0.f;
-                for (int d = threadIdx.x; d < D; d += 32) squares = fmaf(to_float(x[d]) * scale, to_float(x[d]) * scale, squares);
-                squares = warp_sum(squares);
-            }
-        }
-    }
-    if (threadIdx.x == 0) norms[row] = {scale, 1.f / Max{}(sqrtf(squares), FLT_MIN)};
+    RowNorm norm = unit ? RowNorm{1.f, 1.f} : row_norm<1>(x + row * D, D);
+    if (threadIdx.x == 0) norms[row] = norm;
 }
 
 template <typename T>

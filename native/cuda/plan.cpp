@@ -351,25 +351,39 @@ private:
         flops = 2.0 * double(n) * double(m) * double(x.shape.last());
         workspace_bytes = logits_workspace(n, m);
     }
-    void plan(const ScaledLogits&) { plan_logits("scaled_logits_simt", true); }
+    bool logits_on_tensor_cores() const { return has_logits_mma(spec_.inputs[0].dtype, spec_.inputs[0].shape.last()); }
+    void plan(const ScaledLogits&) {
+        plan_logits("scaled_logits_simt", true);
+        if (!logits_on_tensor_cores()) return;
+        kernel = typed("scaled_logits_mma", spec_.inputs[0].dtype);
+        workspace_bytes = 0;
+    }
     void start(const ScaledLogits& op, const Call& c) const {
+        if (logits_on_tensor_cores()) return scaled_logits_mma(c.launch, op, c.in(0), c.in(1), c.out(0), c.out_rows(0));
         scaled_logits(c.launch, op, c.in(0), c.in(1), c.out(0), c.workspace(), c.out_rows(0));
     }
 
     void plan(const ZeroShotHead& op) {
         plan_logits("zero_shot_head_logits_in_memory", false);
-        int64_t n = spec_.inputs[0].shape.rows(), m = spec_.inputs[1].shape.rows();
+        const Shape& x = spec_.inputs[0].shape;
+        int64_t n = x.rows(), m = spec_.inputs[1].shape.rows();
         if (op.k < 1 || (n > 0 && op.k > m))
             refuse_shape("k is " + std::to_string(op.k) + " of " + std::to_string(m) + " classes");
         if (out(0).shape.elements() != n * op.k || out(1).shape.elements() != n * op.k)
             refuse_shape("scores are " + out(0).shape.text());
         same_dtype(out(1), DType::int32, "indices");
         workspace_bytes = norms_bytes() + size_t(n * m) * sizeof(float);
+        if (!head_on_tensor_cores(op)) return;
+        kernel = typed("zero_shot_head_mma", spec_.inputs[0].dtype);
+        workspace_bytes = zero_shot_head_workspace(context_->device, n, m, int(x.last()), op.k);
     }
+    bool head_on_tensor_cores(const ZeroShotHead& op) const { return logits_on_tensor_cores() && op.k <= kMostBest; }
     size_t norms_bytes() const {
         return (logits_workspace(spec_.inputs[0].shape.rows(), spec_.inputs[1].shape.rows()) + 255) / 256 * 256;
     }
     void start(const ZeroShotHead& op, const Call& c) const {
+        if (head_on_tensor_cores(op))
+            return zero_shot_head_mma(c.launch, op, c.in(0), c.in(1), c.out(0), c.out(1), c.workspace(), c.out_rows(0));
         int64_t n = spec_.inputs[0].shape.rows(), m = spec_.inputs[1].shape.rows();
         TensorView logits{static_cast<char*>(c.workspace()) + norms_bytes(), DType::float32, {n, m}};
         scaled_logits(c.launch, {op.multiplier, op.bias, op.y_unit}, c.in(0), c.in(1), logits, c.workspace(), c.out_rows(0));

@@ -13,6 +13,12 @@ __device__ __forceinline__ uint32_t order_key(float v) {
     return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
 }
 
+/// The value of a key (some NaN for that of NaN, +0 for that of −0).
+__device__ __forceinline__ float value_of(uint32_t key) {
+    if (key == 0xfffffffeu) return __uint_as_float(0x7fffffffu);
+    return __uint_as_float(key & 0x80000000u ? key & 0x7fffffffu : ~key);
+}
+
 __device__ __forceinline__ uint64_t order_key(float v, uint32_t index) {
     return uint64_t(order_key(v)) << 32 | (0xffffffffu - index);
 }
