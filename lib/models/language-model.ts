@@ -4,7 +4,7 @@ import { WarpsightError } from '../errors';
 import { cacheRows, kPageRows, PageAllocator, type SequencePages } from '../generate/kv-cache';
 import { type DecoderLayer, decoderLayer, type RmsNorm } from '../nn/decoder-layer';
 import type { Linear } from '../nn/encoder-layer';
-import { appendRows, attentionRows, embed, gatherRows, linear, pagedAttention, rmsNorm, sample, splice } from '../ops';
+import { attentionRows, embed, gatherRows, linear, pagedAttention, rmsNorm, rope, ropeAppend, sample, splice } from '../ops';
 import { dim, type InputSpec, type ProgramInput, type ProgramResult } from '../program';
 import { Tensor } from '../tensor';
 import type { Weight } from '../weight';
@@ -105,9 +105,11 @@ export class LanguageModel {
           maxKeys: T.max,
           causal: true,
         };
-        y = decoderLayer(y, layer, { positions: at, frequencies: parts.frequencies }, (packed) =>
-          attentionRows(packed, packed, packed, layout),
-        );
+        y = decoderLayer(y, layer, (perHead) => {
+          const turned = rope(perHead, at, parts.frequencies, { heads: heads + kvHeads });
+          const packed = turned.reshape([T.max, (heads + 2 * kvHeads) * headWidth]);
+          return attentionRows(packed, packed, packed, layout);
+        });
       }
       return toFloat32(linear(rmsNorm(y, parts.norm.weight, parts.norm), parts.head.weight));
     }) as Tensor<'float32'>;
@@ -197,9 +199,9 @@ export class LanguageModel {
           page: kPageRows,
           maxQueries: T.max,
         } as const;
-        y = decoderLayer(y, layer, { positions: at!, frequencies: parts.frequencies }, (packed) => {
-          appendRows(packed, targets!, cache, heads * headWidth);
-          return pagedAttention(packed, cache, table!, sequences!, layout);
+        y = decoderLayer(y, layer, (perHead) => {
+          const queries = ropeAppend(perHead, at!, parts.frequencies, targets!, cache, layer);
+          return pagedAttention(queries, cache, table!, sequences!, layout);
         });
       });
       const final = rmsNorm(one ? y : gatherRows(y, last!), parts.norm.weight, parts.norm); // [1, D]

@@ -1,5 +1,5 @@
 import type { Float } from '../dtype';
-import { linear, rmsNorm, rope, siluGate } from '../ops';
+import { linear, rmsNorm } from '../ops';
 import type { Tensor } from '../tensor';
 import type { Weight } from '../weight';
 import type { Linear } from './encoder-layer';
@@ -26,32 +26,22 @@ export interface DecoderLayer {
   readonly down: Linear;
 }
 
-/** Where the rows stand in their sequences. */
-export interface Rotary {
-  /** [T] int32 */
-  readonly positions: Tensor<'int32'>;
-  /** [headWidth / 2] */
-  readonly frequencies: Weight<'vector'>;
-}
-
 /**
  * x += attention(norm₁(x)); x += down(silu(gate)·up).
  *
  * @param x [T, D]
- * @param attend packed queries, keys and values [T, (heads + 2·kvHeads)·headWidth], turned already, to [T, heads·headWidth]
+ * @param attend queries, keys and values [T, heads + 2·kvHeads, headWidth] to [T, heads·headWidth]: turns queries and keys by their positions first
  * @see Touvron et al. 2023; Ainslie et al. 2023; Su et al. 2021; Shazeer 2020
  */
 export function decoderLayer(
   x: Tensor<Float>,
   layer: DecoderLayer,
-  { positions, frequencies }: Rotary,
   attend: (packed: Tensor<Float>) => Tensor<Float>,
 ): Tensor<Float> {
   const { heads, kvHeads, headWidth, norm1, qkv, out, norm2, gateUp, down } = layer;
   const packed = linear(rmsNorm(x, norm1.weight, norm1), qkv.weight, { bias: qkv.bias });
   const perHead = packed.reshape([packed.shape[0]!, heads + 2 * kvHeads, headWidth]);
-  const turned = rope(perHead, positions, frequencies, { heads: heads + kvHeads }).reshape(packed.shape);
-  const y = linear(attend(turned), out.weight, { bias: out.bias, residual: x });
-  const inner = siluGate(linear(rmsNorm(y, norm2.weight, norm2), gateUp.weight, { bias: gateUp.bias }));
+  const y = linear(attend(perHead), out.weight, { bias: out.bias, residual: x });
+  const inner = linear(rmsNorm(y, norm2.weight, norm2), gateUp.weight, { bias: gateUp.bias, activation: 'siluGate' });
   return linear(inner, down.weight, { bias: down.bias, residual: y });
 }

@@ -7,6 +7,7 @@ export {
   type PagedLayout,
   pagedAttention,
   rope,
+  ropeAppend,
   type SampleOptions,
   sample,
   sampleDistribution,

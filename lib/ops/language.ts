@@ -144,6 +144,49 @@ export function appendRows<F extends Float>(x: Tensor<F>, rows: Tensor<'int32'>,
   call('appendRows', { offset }, [x, rows, cache], []);
 }
 
+/**
+ * {@link rope} of queries and keys, and {@link appendRows} of keys and values, in one.
+ *
+ * @param x [T, heads + 2·kvHeads, d]: queries, keys, values of each token; d even
+ * @param positions [T] int32
+ * @param frequencies [d/2]
+ * @param rows [T] int32, where in the cache each token's keys and values go; those of a row outside are dropped
+ * @param cache [R, 2·kvHeads·d], which changes: the turned keys, then the values
+ * @returns [T, heads·d], the turned queries
+ */
+export function ropeAppend<F extends Float>(
+  x: Tensor<F>,
+  positions: Tensor<'int32'>,
+  frequencies: Vector,
+  rows: Tensor<'int32'>,
+  cache: Tensor<F>,
+  { heads, kvHeads }: { readonly heads: number; readonly kvHeads: number },
+): Tensor<F> {
+  requireFloat('ropeAppend', { x, cache });
+  requireInt32('ropeAppend', 'positions', positions);
+  requireInt32('ropeAppend', 'rows', rows);
+  requireRank('ropeAppend', 'x', x, 3, '[T, heads + 2·kvHeads, d]');
+  requireRank('ropeAppend', 'cache', cache, 2, '[R, 2·kvHeads·d]');
+  requireInteger('ropeAppend', 'heads', heads, 1, 2 ** 24);
+  requireInteger('ropeAppend', 'kvHeads', kvHeads, 1, 2 ** 24);
+  const [T, H, d] = x.shape as [number, number, number];
+  if (d % 2 !== 0 || H !== heads + 2 * kvHeads || cache.shape[1] !== 2 * kvHeads * d) {
+    const rule = `x must be [T, ${heads + 2 * kvHeads}, d] with d even, and cache [R, ${2 * kvHeads}·d]`;
+    throw shapeError('ropeAppend', rule, { x: x.shape, cache: cache.shape });
+  }
+  if (![positions, rows].every(({ shape }) => shape.length === 1 && shape[0] === T)) {
+    const shapes = { x: x.shape, positions: positions.shape, rows: rows.shape };
+    throw shapeError('ropeAppend', 'positions and rows must have one number for each token of x', shapes);
+  }
+  const [queries] = call(
+    'ropeAppend',
+    { heads, kvHeads },
+    [x, positions, vectorOf('ropeAppend', 'frequencies', frequencies, d / 2, x.device), rows, cache],
+    [{ dtype: x.dtype, shape: [T, heads * d], like: x }],
+  );
+  return queries as Tensor<F>;
+}
+
 /** Where the heads lie in rows of q and of the cache. */
 export interface PagedLayout {
   readonly heads: number;

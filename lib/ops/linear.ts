@@ -10,17 +10,17 @@ export type Activation = 'none' | 'gelu' | 'geluTanh' | 'quickGelu' | 'silu' | '
 export interface LinearOptions<F extends Float> {
   /** [N] */
   readonly bias?: Vector | undefined;
-  /** 'none' by default */
-  readonly activation?: Activation | undefined;
+  /** 'none' by default; 'siluGate' for a weight [2·N, K] of gate and up */
+  readonly activation?: Activation | 'siluGate' | undefined;
   /** [..., N], added after the activation */
   readonly residual?: Tensor<F> | undefined;
 }
 
 /**
- * act(x·Wᵀ + b) + r, in one kernel.
+ * act(x·Wᵀ + b) + r, in one kernel. With 'siluGate', the middle of a SwiGLU: silu(g)·u, the first N columns of x·Wᵀ + b being g and the other N u.
  *
  * @param x [..., K]
- * @param weight [N, K], a Weight (packed once) or a Tensor
+ * @param weight [N, K], a Weight (packed once) or a Tensor; with 'siluGate' a Weight [2·N, K]
  * @returns [..., N], the dtype of x
  * @throws {WarpsightError} ERR_SHAPE, ERR_DTYPE
  */
@@ -32,7 +32,10 @@ export function linear<F extends Float>(x: Tensor<F>, weight: Matrix, options: L
     throw shapeError('linear', 'weight must be [N, K]', { weight: weight.shape });
   if (x.shape.length < 1 || widthOf(x.shape) !== K)
     throw shapeError('linear', 'inner dimensions must agree', { x: x.shape, weight: weight.shape });
-  const shape = [...x.shape.slice(0, -1), N];
+  const gated = activation === 'siluGate';
+  if (gated && (weight instanceof Tensor || N % 2 !== 0 || residual))
+    throw shapeError('linear', 'siluGate takes a Weight [2·N, K] of gate and up, and no residual', { weight: weight.shape });
+  const shape = [...x.shape.slice(0, -1), gated ? N / 2 : N];
   if (residual)
     requireSame(
       'linear',

@@ -37,7 +37,7 @@ struct ActivateOne {
     __device__ float operator()(float x, float) const { return activate(x, activation); }
 };
 struct SiluTimes {
-    __device__ float operator()(float gate, float up) const { return gate * sigmoid(gate) * up; }
+    __device__ float operator()(float gate, float up) const { return silu_gate(gate, up); }
 };
 struct BinaryOne {
     Arithmetic arithmetic;

@@ -90,12 +90,15 @@ void gemm_simt(const Launch& launch, const Linear& op, const TensorView& x, cons
                const TensorView& residual, const TensorView& y, Rows rows);
 
 // gemv.cu
+constexpr int kMostGemvRows = 8;  // of x; one of float32, whose larger batches must have the bits of gemm_simt
 void gemv(const Launch& launch, const Linear& op, const TensorView& x, const Matrix& weight, const float* bias,
-          const TensorView& residual, const TensorView& y);
+          const TensorView& residual, const TensorView& y, Rows rows);
 
 // rope.cu, attention.cu
 void rope(const Launch& launch, const Rope& op, const TensorView& x, const TensorView& positions, const float* frequencies,
           const TensorView& y, Rows tokens);
+void rope_append(const Launch& launch, const RopeAppend& op, const TensorView& x, const TensorView& positions,
+                 const float* frequencies, const TensorView& rows, const TensorView& cache, const TensorView& y, Rows tokens);
 void attention(const Launch& launch, const Attention& op, const TensorView& q, const TensorView& k, const TensorView& v,
                const TensorView& segments, const TensorView& mask, const TensorView& y, Rows q_rows, Rows k_rows,
                Rows segment_rows);

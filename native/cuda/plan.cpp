@@ -154,54 +154,83 @@ private:
         const Operand& x = in(0, "x");
         DType dtype = float_of(x, "x");
         check_matrix(1, dtype, x.shape.last());
-        int64_t N = matrix_rows(1);
-        check_vector(2, N, "bias");
+        check_vector(2, matrix_rows(1), "bias");
+        if (gated(op) && (!spec_.inputs[1].weight || matrix_rows(1) % 2 != 0 || has(3)))
+            refuse_shape("silu_gate takes a weight of gate and up, and no residual");
+        int64_t M = x.shape.rows(), N = matrix_rows(1) / (gated(op) ? 2 : 1);
         if (has(3)) same_dtype(spec_.inputs[3], dtype, "residual");
         same_dtype(out(0), dtype, "y");
-        if (out(0).shape.elements() != x.shape.rows() * N)
-            refuse_shape("y is " + out(0).shape.text() + " for x " + x.shape.text());
-        if (has(3) && spec_.inputs[3].shape.elements() != x.shape.rows() * N)
-            refuse_shape("residual is " + spec_.inputs[3].shape.text());
-        kernel = typed(one_row() ? "gemv" : "gemm_simt", dtype);
-        flops = 2.0 * double(x.shape.rows()) * double(N) * double(x.shape.last());
-        const Operand& w = spec_.inputs[1];
-        GemmOperands g{.x_pitch = x.shape.last(),
-                       .w = {.rows = N, .columns = x.shape.last(), .pitch = x.shape.last()},
-                       .rows = {.planned = x.shape.rows()}};
-        if (w.weight) g.w = static_cast<const CudaWeight&>(*w.weight).matrix();
-        if (one_row() || !tensor_cores(dtype, g)) return;
+        if (out(0).shape.elements() != M * N) refuse_shape("y is " + out(0).shape.text() + " for x " + x.shape.text());
+        if (has(3) && spec_.inputs[3].shape.elements() != M * N) refuse_shape("residual is " + spec_.inputs[3].shape.text());
+        flops = 2.0 * double(M) * double(matrix_rows(1)) * double(x.shape.last());
+        std::string name = one_row() ? "gemv" : "gemv_rows";
+        if (!one_row() && !few_rows()) {
+            GemmOperands g{.x_pitch = x.shape.last(),
+                           .w = {.rows = matrix_rows(1), .columns = x.shape.last(), .pitch = x.shape.last()},
+                           .gated = gated(op) && !has(2),
+                           .rows = {.planned = M}};
+            if (spec_.inputs[1].weight) g.w = static_cast<const CudaWeight&>(*spec_.inputs[1].weight).matrix();
+            name = plan_product(dtype, g, gated(op) ? Activation::none : op.activation);
+            if (gated(op) && !gates_itself()) workspace_bytes += gate_and_up_bytes();
+        }
+        if (gated(op)) name += gates_itself() ? "_silu_gate" : "+silu_gate";
+        kernel = typed(name.c_str(), dtype);
+    }
+    /// The kernel for a product of many rows, and what it needs: its name without the dtype.
+    std::string plan_product(DType dtype, const GemmOperands& g, Activation activation) {
+        if (!tensor_cores(dtype, g)) return "gemm_simt";
         Device& device = context_->device;
-        tile_ = device.hopper ? plan_gemm_sm90(device, g, op.activation) : plan_gemm_sm80(device, g);
-        kernel = tiled(dtype);
+        tile_ = device.hopper ? plan_gemm_sm90(device, g, activation) : plan_gemm_sm80(device, g);
         if (!device.hopper) workspace_bytes = gemm_sm80_workspace(tile_, g);
+        return tiled();
     }
     /// Whether the tensor-core kernels can read this product: 16-bit numbers in rows of whole 16-byte pieces.
     static bool tensor_cores(DType dtype, const GemmOperands& g) {
         return size_of(dtype) == 2 && g.w.rows > 0 && g.w.columns > 0 && g.x_pitch % 8 == 0 && g.w.pitch % 8 == 0;
     }
-    /// "gemm_sm90_128x64_split4<half>": rows of x, rows of W and parts of k.
-    std::string tiled(DType dtype) const {
+    /// "gemm_sm90_128x64_split4": rows of x, rows of W and parts of k.
+    std::string tiled() const {
         int rows = tile_.swapped ? tile_.BN : tile_.BM, columns = tile_.swapped ? tile_.BM : tile_.BN;
         std::string name = context_->device.hopper ? "gemm_sm90_" : "gemm_sm80_";
         name += std::to_string(rows) + "x" + std::to_string(columns);
         if (tile_.splits > 1) name += "_split" + std::to_string(tile_.splits);
-        return typed(name.c_str(), dtype);
+        return name;
     }
+    static bool gated(const Linear& op) { return op.activation == Activation::silu_gate; }
     /// One row whatever the program is given: a batch that happens to be one must have the bits that it has in a larger one.
     bool one_row() const {
         const Operand& x = spec_.inputs[0];
         return x.shape.rows() == 1 && x.leading.symbol < 0 && spec_.inputs[1].weight != nullptr;
     }
+    bool few_rows() const {
+        const Operand& x = spec_.inputs[0];
+        return x.dtype != DType::float32 && x.shape.rows() <= kMostGemvRows && spec_.inputs[1].weight != nullptr;
+    }
+    /// Whether the kernel joins gate and up before it writes; the tensor-core kernels can't where each has a bias. Else the
+    /// product goes to workspace, and silu_gate follows.
+    bool gates_itself() const { return one_row() || few_rows() || (tile_.index >= 0 && !has(2)); }
+    size_t gate_and_up_bytes() const {
+        return (size_t(spec_.inputs[0].shape.rows() * matrix_rows(1)) * size_of(out(0).dtype) + 255) / 256 * 256;
+    }
     void start(const Linear& op, const Call& c) const {
-        if (one_row()) return gemv(c.launch, op, c.in(0), c.matrix(1), c.vector(2), c.in(3), c.out(0));
+        if (one_row() || few_rows())
+            return gemv(c.launch, op, c.in(0), c.matrix(1), c.vector(2), c.in(3), c.out(0), c.out_rows(0));
+        if (!gated(op)) return product(op, false, c, c.out(0), c.workspace());
+        if (gates_itself()) return product({}, true, c, c.out(0), c.workspace());
+        TensorView both{c.workspace(), out(0).dtype, {out(0).shape.rows(), matrix_rows(1)}};
+        product({}, false, c, both, static_cast<char*>(c.workspace()) + gate_and_up_bytes());
+        silu_gate(c.launch, both, {}, c.out(0), c.elements(0));
+    }
+    void product(const Linear& op, bool gated, const Call& c, const TensorView& y, void* workspace) const {
         const TensorView x = c.in(0);
         const Matrix w = c.matrix(1);
-        if (tile_.index < 0) return gemm_simt(c.launch, op, x, w, c.vector(2), c.in(3), c.out(0), c.out_rows(0));
+        if (tile_.index < 0) return gemm_simt(c.launch, op, x, w, c.vector(2), c.in(3), y, c.out_rows(0));
         if (x.shape.rows() == 0) return;
-        GemmOperands g{
-            .x = x.data, .x_pitch = x.shape.last(), .w = w, .constant = spec_.inputs[1].weight != nullptr, .rows = c.out_rows(0)};
-        if (context_->device.hopper) gemm_sm90(c.launch, op, tile_, g, c.vector(2), c.in(3), c.out(0));
-        else gemm_sm80(c.launch, op, tile_, g, c.vector(2), c.in(3), c.out(0), c.workspace());
+        GemmOperands g{.x = x.data, .x_pitch = x.shape.last(), .w = w, .constant = spec_.inputs[1].weight != nullptr};
+        g.gated = gated;
+        g.rows = c.out_rows(0);
+        if (context_->device.hopper) gemm_sm90(c.launch, op, tile_, g, c.vector(2), c.in(3), y);
+        else gemm_sm80(c.launch, op, tile_, g, c.vector(2), c.in(3), y, workspace);
     }
 
     void plan(const PatchEmbed& op) {
@@ -224,7 +253,7 @@ private:
         if (!tensor_cores(dtype, g)) return;
         Device& device = context_->device;
         tile_ = device.hopper ? plan_gemm_sm90_patches(device, g) : plan_gemm_sm80(device, g);
-        kernel = "patches+" + tiled(dtype);
+        kernel = typed(("patches+" + tiled()).c_str(), dtype);
         workspace_bytes = patches_bytes(g) + (device.hopper ? 0 : gemm_sm80_workspace(tile_, g));
     }
     /// Patches as rows of the weight's padded width, zeros behind and in the rows of class tokens. Pixels keep their float32 as
@@ -498,6 +527,27 @@ private:
         bytes = 2.0 * double(x.shape.rows()) * double(to.shape.last()) * double(size_of(dtype));
     }
     void start(const AppendRows& op, const Call& c) const { append_rows(c.launch, op, c.in(0), c.in(1), c.in(2), c.in_rows(0)); }
+
+    void plan(const RopeAppend& op) {
+        const Operand &x = in(0, "x"), &cache = in(4, "cache");
+        DType dtype = float_of(x, "x");
+        for (size_t i : {1, 3}) same_dtype(in(i, "positions or rows"), DType::int32, "positions or rows");
+        for (const Operand* o : {&cache, &out(0)}) same_dtype(*o, dtype, "cache or queries");
+        in(2, "frequencies");
+        if (x.shape.rank != 3 || x.shape[2] % 2 != 0 || op.heads < 1 || op.kv_heads < 1 ||
+            x.shape[1] != op.heads + 2 * int64_t(op.kv_heads) || spec_.inputs[1].shape.elements() != x.shape[0] ||
+            spec_.inputs[3].shape.elements() != x.shape[0])
+            refuse_shape("x is " + x.shape.text());
+        check_vector(2, x.shape[2] / 2, "frequencies");
+        if (cache.shape.last() != 2 * op.kv_heads * x.shape[2] || out(0).shape.elements() != x.shape[0] * op.heads * x.shape[2])
+            refuse_shape("cache is " + cache.shape.text() + ", queries " + out(0).shape.text());
+        kernel = typed("rope_append", dtype);
+        flops = 6.0 * double(x.shape.elements());
+        bytes = 2.0 * double(x.shape.elements()) * double(size_of(dtype));
+    }
+    void start(const RopeAppend& op, const Call& c) const {
+        rope_append(c.launch, op, c.in(0), c.in(1), c.vector(2), c.in(3), c.in(4), c.out(0), c.in_size(0));
+    }
 
     void plan(const PagedAttention& op) {
         const Operand &q = in(0, "q"), &cache = in(1, "cache"), &pages = in(2, "pages"), &sequences = in(3, "sequences");

@@ -2,24 +2,55 @@
 // top_k_scores  the same order, with exp(x − max) / Σ exp(x − max) or 1 / (1 + exp(−x)) in place of the values
 // shapes    x [R, D] row-major, float32, float16 or bfloat16; values [R, k] of x's dtype, scores float32 [R, k]; indices int32
 //           [R, k]
-// launch    a block of 256 threads per row
-// roofline  the row is read k times, from L2 after the first; k is small (5 labels of a picture), so memory-bound up to k ≈ 8
-// source    value and index are one 64-bit key (primitives/order.h); each round finds the largest key below the one before
+// launch    a block of 512 threads per row
+// roofline  memory-bound: up to k = 32 the row is read once (top_k_scores three times, for maximum and sum), beyond k times, from L2
+// source    primitives/top_list.h, each warp its part of the row; beyond 32, value and index are one 64-bit key
+//           (primitives/order.h) and each round finds the largest below the one before
 #include "device.h"
 #include "launch.h"
 #include "primitives/activation.h"
 #include "primitives/number.h"
 #include "primitives/order.h"
 #include "primitives/reduce.h"
+#include "primitives/top_list.h"
 
 namespace warpsight::cuda {
 namespace {
 
-constexpr int kThreads = 256;
+constexpr int kThreads = 512, kWarps = kThreads / 32;
 
-/// Calls emit(rank, index) in one thread for the k largest of a row; all threads of the block must call.
+/// Calls emit(rank, index) in one thread each for the k <= kMostBest largest of a row; all threads of the block must call.
 template <typename T, typename F>
-__device__ __forceinline__ void select(const T* x, int D, int k, F&& emit) {
+__device__ __forceinline__ void select_at_once(const T* x, int D, int k, F&& emit) {
+    constexpr int V = 8;
+    __shared__ uint32_t keys[kThreads], indices[kThreads];
+    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, part = (D + kWarps - 1) / kWarps;
+    const int end = min(D, (warp + 1) * part);
+    TopList list;
+    for (int d0 = warp * part; d0 < end; d0 += 32 * V) {
+        uint32_t mine[V];
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+            int d = d0 + lane * V + v;
+            mine[v] = d < end ? order_key(to_float(x[d])) : 0;
+        }
+        list.offer(mine, uint32_t(d0), k);
+    }
+    keys[threadIdx.x] = lane < k ? list.key : 0;
+    indices[threadIdx.x] = list.index;
+    __syncthreads();
+    if (warp > 0) return;
+    TopList all;  // its indices are places in `indices`
+    for (int at = 0; at < kThreads; at += 32) {
+        uint32_t mine[1] = {keys[at + lane]};
+        all.offer(mine, uint32_t(at), k);
+    }
+    if (lane < k) emit(lane, indices[all.index]);
+}
+
+/// The same for any k, in one thread.
+template <typename T, typename F>
+__device__ __forceinline__ void select_in_rounds(const T* x, int D, int k, F&& emit) {
     uint64_t last = ~uint64_t(0);
     for (int rank = 0; rank < k; ++rank) {
         uint64_t best = 0;
@@ -30,6 +61,12 @@ __device__ __forceinline__ void select(const T* x, int D, int k, F&& emit) {
         last = group_reduce<kThreads>(best, Max{});
         if (threadIdx.x == 0) emit(rank, index_of(last));
     }
+}
+
+template <typename T, typename F>
+__device__ __forceinline__ void select(const T* x, int D, int k, F&& emit) {
+    if (k <= kMostBest) select_at_once(x, D, k, emit);
+    else select_in_rounds(x, D, k, emit);
 }
 
 template <typename T>

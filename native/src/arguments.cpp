@@ -128,6 +128,7 @@ public:
             {"geluTanh", Activation::gelu_tanh}, {"quickGelu", Activation::quick_gelu},
             {"silu", Activation::silu},          {"relu", Activation::relu},
             {"tanh", Activation::tanh},          {"sigmoid", Activation::sigmoid},
+            {"siluGate", Activation::silu_gate},
         };
         auto found = names.find(parse_string(object_.Get("activation"), "activation"));
         if (found == names.end()) throw Error("ERR_ARGUMENT", "unknown activation");
@@ -181,6 +182,10 @@ Operation parse_operation(const std::string& name, const Params& p) {
         {"segmentMean", [](const Params&) -> Operation { return SegmentMean{}; }},
         {"rope", [](const Params& p) -> Operation { return Rope{p.integer("heads")}; }},
         {"appendRows", [](const Params& p) -> Operation { return AppendRows{p.integer("offset")}; }},
+        {"ropeAppend",
+         [](const Params& p) -> Operation {
+             return RopeAppend{p.integer("heads", 1), p.integer("kvHeads", 1)};
+         }},
         {"pagedAttention",
          [](const Params& p) -> Operation {
              PagedAttention a;

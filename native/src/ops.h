@@ -16,10 +16,12 @@
 
 namespace warpsight {
 
-enum class Activation : uint8_t { none, gelu, gelu_tanh, quick_gelu, silu, relu, tanh, sigmoid };
+enum class Activation : uint8_t { none, gelu, gelu_tanh, quick_gelu, silu, relu, tanh, sigmoid, silu_gate };
 
-/// y = act(x·Wᵀ + b) + r
+/// y = act(x·Wᵀ + b) + r; with silu_gate, which is no function of one number and only here: y = silu(g)·u, the first N columns of
+/// x·Wᵀ + b being g and the other N u.
 /// in: x float [M, K] · weight W matrix [N, K], or a float tensor [N, K] · bias? W vector [N] · residual? float [M, N]
+///     with silu_gate a W matrix [2·N, K] · bias? W vector [2·N]
 /// out: y float [M, N]
 struct Linear {
     Activation activation = Activation::none;
@@ -146,6 +148,14 @@ struct AppendRows {
     int offset = 0;
 };
 
+/// Rope of the first heads + kv_heads heads of x, its queries and keys; then keys and values of token t go into row rows[t] of the
+/// cache, in place, as AppendRows does.
+/// in: x float [T, heads + 2·kvHeads, d] · positions int32 [T] · frequencies W vector [d/2] · rows int32 [T] ·
+///     cache float [R, 2·kvHeads·d], which changes; out: queries float [T, heads·d]
+struct RopeAppend {
+    int heads = 1, kv_heads = 1;
+};
+
 /// Causal attention over a paged cache: softmax(scale·q·kᵀ)·v for each sequence and head.
 /// Key j of sequence s is row pages[s, j / page]·page + j mod page of the cache. Query i of a sequence, row qStart + i of q, sees
 /// keys 0 … kCount − qCount + i. A row of the cache holds kv_heads heads from column k_offset on and as many from v_offset on.
@@ -207,8 +217,8 @@ struct Cast {};
 
 using Operation =
     std::variant<Linear, PatchEmbed, Embed, LayerNorm, RmsNorm, Attention, L2Normalize, ScaledLogits, ZeroShotHead, Softmax,
-                 Activate, SiluGate, Binary, Argmax, TopK, GatherRows, SegmentMean, Rope, AppendRows, PagedAttention, Splice,
-                 Concat, SampleDistribution, Sample, ResizeHorizontal, ResizeVertical, Cast>;
+                 Activate, SiluGate, Binary, Argmax, TopK, GatherRows, SegmentMean, Rope, AppendRows, RopeAppend, PagedAttention,
+                 Splice, Concat, SampleDistribution, Sample, ResizeHorizontal, ResizeVertical, Cast>;
 
 /// The operation's name in lib/ops, native code, tests and benches: "linear", "patchEmbed", …
 const char* name_of(const Operation& op);

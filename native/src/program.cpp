@@ -34,6 +34,7 @@ const char* name_of(const Operation& op) {
                                         "segmentMean",
                                         "rope",
                                         "appendRows",
+                                        "ropeAppend",
                                         "pagedAttention",
                                         "splice",
                                         "concat",

@@ -14,6 +14,7 @@ struct Case {
     std::vector<std::vector<int32_t>> integers;  // per output; must be equal; uint8 outputs as well
     double tolerance = 1e-5;                     // max |a − b| / max |b|, in float32
     bool per_element = false;                    // |a − b| <= tolerance·max(1, |b|) instead
+    std::string kernel;                          // the one that CUDA must take, without its dtype; empty: any
 };
 
 /// Seeded values, roughly normal (the sum of four uniform ones), the same on every machine.

@@ -28,6 +28,8 @@ public:
         if (full.find(only_) == std::string::npos) return;
         try {
             std::vector<uint8_t> first = runner.run(c.op, c.inputs, c.outputs);
+            if (!cpu && !c.kernel.empty() && runner.kernel.rfind(c.kernel + "<", 0) != 0)
+                throw std::runtime_error("the kernel is not " + c.kernel);
             double worst = compare(c);
             std::vector<Value> again = c.outputs;
             for (int threads : cpu ? std::vector<int>{2, 3, 7} : std::vector<int>{1}) {
@@ -399,6 +401,82 @@ static void head_cases(Suite& s) {
                                                  activation({2, 3}, {1e-30f, 2e-30f, 0, 3e30f, 1e30f, 1.f})));
 }
 
+/// What tensor cores take: rows of 16 bits, a multiple of 8 wide.
+static void head_mma_cases(Suite& s) {
+    if (s.storage == DType::float32) return;
+    Random random(21);
+    auto rows = [&](int64_t R, int64_t D) { return activation({R, D}, random.normals(R * D)); };
+    auto logits = [&](const std::string& name, Value x, Value y, bool unit = false) {
+        Case c = logits_case(s.storage, 20.f, -1.f, unit, std::move(x), std::move(y));
+        c.kernel = "scaled_logits_mma";
+        s.check("scaledLogits/mma-" + name, std::move(c));
+    };
+    auto head = [&](const std::string& name, const ZeroShotHead& op, Value x, Value y) {
+        Case c = head_case(s.storage, op, std::move(x), std::move(y));
+        c.kernel = op.k <= 32 ? "zero_shot_head_mma" : "zero_shot_head_logits_in_memory";
+        s.check("zeroShotHead/mma-" + name, std::move(c));
+    };
+    // around the tiles of 16 × 32 and their steps of 64; k of all classes; a k that the lanes of a warp don't hold
+    for (auto& [n, m, D, k] : {std::array<int64_t, 4>{1, 1, 8, 1},
+                               {1, 17, 8, 17},
+                               {15, 31, 56, 5},
+                               {16, 32, 64, 32},
+                               {17, 33, 72, 32},
+                               {70, 100, 136, 5},
+                               {1, 5000, 512, 5},
+                               {3, 40, 40, 33}}) {
+        std::string name = shape_name({n, m, D, k});
+        Value x = rows(n, D), y = rows(m, D);
+        logits(name, x, y);
+        head(name, {.multiplier = 10.f, .bias = 1.f, .k = int(k)}, x, y);
+        head(name + "-sigmoid", {.multiplier = 10.f, .bias = -2.f, .sigmoid = true, .k = int(k)}, x, y);
+    }
+    // more tiles of 64 × 128 than multiprocessors: strips of several, ragged; images of one fragment, of some, of all
+    for (auto& [n, m, D] : {std::array<int64_t, 3>{1, 17000, 16}, {40, 17500, 72}, {129, 8600, 8}}) {
+        Value x = rows(n, D), y = rows(m, D);
+        head("wide-" + shape_name({n, m, D}), {.multiplier = 5.f, .k = 3}, x, y);
+        if (n == 1) logits("wide-" + shape_name({n, m, D}), x, y);
+    }
+    // images that shared memory can't keep come by again with each tile: 16 or 64 rows
+    head("streamed-images", {.multiplier = 5.f, .k = 3}, rows(3, 7000), rows(70, 7000));
+    head("streamed-images-wide", {.multiplier = 5.f, .k = 2}, rows(1, 1032), rows(17000, 1032));
+
+    // classes whose length is exactly one in 16 bits
+    std::vector<float> halves(70 * 40);
+    for (int64_t j = 0; j < 70; ++j)
+        for (int64_t d = 0; d < 4; ++d) halves[size_t(j * 40 + (7 * j + 9 * d) % 40)] = random.below(2) ? 0.5f : -0.5f;
+    logits("unit", rows(9, 40), activation({70, 40}, halves), true);
+    head("unit", {.multiplier = 3.f, .y_unit = true, .k = 1}, rows(2, 40), activation({70, 40}, halves));
+
+    // equal logits, over tiles and strips: the first index; rows of zeros; NaN first
+    Value same = rows(1, 24), repeated = activation({4000, 24});
+    for (int64_t j = 0; j < 4000; ++j)
+        for (int64_t d = 0; d < 24; ++d) repeated.floats[size_t(j * 24 + d)] = j % 5 == 2 ? same.floats[size_t(d)] : -1.f;
+    head("ties", {.multiplier = 3.f, .k = 32}, same, repeated);
+    Value x = rows(20, 24), y = rows(90, 24);
+    std::fill_n(x.floats.begin() + 3 * 24, 24, 0.f);
+    head("zero-image", {.multiplier = 3.f, .k = 9}, x, y);
+    std::fill_n(y.floats.begin() + 40 * 24, 24, 0.f);
+    logits("zero-rows", x, y);
+    y.floats[41 * 24 + 5] = y.floats[80 * 24 + 1] = NAN;
+    logits("nan", x, y);
+    head("nan-classes", {.multiplier = 3.f, .sigmoid = true, .k = 4}, x, y);
+    x.floats[24 + 3] = NAN;
+    head("nan-image", {.multiplier = 3.f, .k = 4}, x, rows(90, 24));
+
+    if (s.storage != DType::bfloat16) return;  // the others have no length that float32 can't hold
+    auto spread = [&](Value v) {
+        const int64_t D = v.shape.last();
+        for (auto& [row, scale] : {std::pair{0, 1e-30f}, {2, 1e25f}, {5, 1e-21f}, {19, 1e30f}})
+            for (int64_t d = 0; d < D; ++d) v.floats[size_t(row * D + d)] *= scale;
+        return v;
+    };
+    Value far = spread(rows(20, 24)), wide = spread(rows(90, 24));
+    logits("out-of-range", far, wide);
+    logits("out-of-range-unit", spread(rows(20, 40)), activation({70, 40}, halves), true);
+    head("out-of-range", {.multiplier = 3.f, .k = 5}, far, wide);
+}
+
 static void elementwise_cases(Suite& s) {
     Random random(16);
     std::vector<float> range;
@@ -725,8 +803,8 @@ static int run(const std::string& name, const std::string& only) {
         Suite suite(backend, storage, only);
         if (suite.cpu) set_cpu_threads(1);
         fixture_cases(suite, folder);
-        for (auto cases : {linear_cases, patch_embed_cases, attention_cases, norm_cases, head_cases, elementwise_cases,
-                           selection_cases, resize_cases, batch_cases, counter_cases, refusal_cases})
+        for (auto cases : {linear_cases, patch_embed_cases, attention_cases, norm_cases, head_cases, head_mma_cases,
+                           elementwise_cases, selection_cases, resize_cases, batch_cases, counter_cases, refusal_cases})
             cases(suite);
         passed += suite.passed;
         failed += suite.failed;

@@ -10,7 +10,8 @@ __device__ __forceinline__ float sigmoid(float x) { return 1.f / (1.f + expf(-x)
 
 __device__ __forceinline__ float activate(float x, Activation activation) {
     switch (activation) {
-        case Activation::none: return x;
+        case Activation::none:
+        case Activation::silu_gate: return x;  // joins two columns: not of one value
         case Activation::gelu: return 0.5f * x * (1.f + erff(x * 0.70710678118654752f));
         case Activation::gelu_tanh: return 0.5f * x * (1.f + tanhf(0.79788456080286536f * (x + 0.044715f * x * x * x)));
         case Activation::quick_gelu: return x * sigmoid(1.702f * x);
@@ -30,7 +31,8 @@ __device__ __forceinline__ void activate_all(Pack<V>& p, Activation activation) 
         for (float& v : p.v) v = f(v);
     };
     switch (activation) {
-        case Activation::none: return;
+        case Activation::none:
+        case Activation::silu_gate: return;
         case Activation::gelu: return each([](float x) { return activate(x, Activation::gelu); });
         case Activation::gelu_tanh: return each([](float x) { return activate(x, Activation::gelu_tanh); });
         case Activation::quick_gelu: return each([](float x) { return activate(x, Activation::quick_gelu); });
@@ -40,5 +42,7 @@ __device__ __forceinline__ void activate_all(Pack<V>& p, Activation activation) 
         case Activation::sigmoid: return each([](float x) { return activate(x, Activation::sigmoid); });
     }
 }
+
+__device__ __forceinline__ float silu_gate(float gate, float up) { return gate * sigmoid(gate) * up; }
 
 }  // namespace warpsight::cuda

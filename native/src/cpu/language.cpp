@@ -8,6 +8,26 @@
 
 namespace warpsight::cpu {
 
+/// cosine and sine [half] of a token's angles.
+static void angles(int32_t position, const float* frequencies, int64_t half, float* cosine, float* sine) {
+    for (int64_t i = 0; i < half; ++i) {
+        double angle = double(position) * double(frequencies[i]);
+        cosine[i] = float(std::cos(angle));
+        sine[i] = float(std::sin(angle));
+    }
+}
+
+/// y = heads of d from x, turned.
+static void turn(const float* x, int64_t heads, int64_t d, const float* cosine, const float* sine, float* y) {
+    const int64_t half = d / 2;
+    for (int64_t h = 0; h < heads; ++h, x += d, y += d)
+        for (int64_t i = 0; i < half; ++i) {
+            const float low = x[i], high = x[i + half];
+            y[i] = low * cosine[i] - high * sine[i];
+            y[i + half] = high * cosine[i] + low * sine[i];
+        }
+}
+
 std::unique_ptr<Step> plan(const Rope& op, const StepSpec& spec) {
     require_float32("rope", spec);
     WeightHandle frequencies = weight_input(spec, 2, WeightLayout::vector);
@@ -17,21 +37,8 @@ std::unique_ptr<Step> plan(const Rope& op, const StepSpec& spec) {
         for_rows(T, H * d, [&](int64_t first, int64_t last) {
             float *cosine = thread_scratch(size_t(2 * half)), *sine = cosine + half;
             for (int64_t t = first; t < last; ++t) {
-                for (int64_t i = 0; i < half; ++i) {
-                    double angle = double(a.inputs[1].as<int32_t>()[t]) * double(floats_of(frequencies)[i]);
-                    cosine[i] = float(std::cos(angle));
-                    sine[i] = float(std::sin(angle));
-                }
-                for (int64_t h = 0; h < turned; ++h) {
-                    const float* x = floats_at(a.inputs, 0) + (t * H + h) * d;
-                    float* y = floats_at(a.outputs, 0) + (t * H + h) * d;
-                    for (int64_t i = 0; i < half; ++i) {
-                        const float low = x[i], high = x[i + half];
-                        y[i] = low * cosine[i] - high * sine[i];
-                        y[i + half] = high * cosine[i] + low * sine[i];
-                    }
-                    if (d % 2) y[d - 1] = x[d - 1];
-                }
+                angles(a.inputs[1].as<int32_t>()[t], floats_of(frequencies), half, cosine, sine);
+                turn(floats_at(a.inputs, 0) + t * H * d, turned, d, cosine, sine, floats_at(a.outputs, 0) + t * H * d);
                 const int64_t rest = (t * H + turned) * d;
                 std::copy_n(floats_at(a.inputs, 0) + rest, (H - turned) * d, floats_at(a.outputs, 0) + rest);
             }
@@ -49,6 +56,29 @@ std::unique_ptr<Step> plan(const AppendRows& op, const StepSpec& spec) {
             for (int64_t r = first; r < last; ++r)
                 if (rows[r] >= 0 && rows[r] < to.shape.rows())
                     std::copy_n(x.as<float>() + r * stride + op.offset, width, to.as<float>() + int64_t(rows[r]) * width);
+        });
+    });
+}
+
+std::unique_ptr<Step> plan(const RopeAppend& op, const StepSpec& spec) {
+    require_float32("ropeAppend", spec);
+    WeightHandle frequencies = weight_input(spec, 2, WeightLayout::vector);
+    return make_step("rope_append", spec, 3.0 * double(input(spec, 0).shape.elements()), 0, [=](const StepArguments& a) {
+        const TensorView& cache = a.inputs[4];
+        const int64_t T = a.inputs[0].shape[0], H = a.inputs[0].shape[1], d = a.inputs[0].shape[2], half = d / 2;
+        const int64_t width = op.kv_heads * d;
+        const int32_t *positions = a.inputs[1].as<int32_t>(), *rows = a.inputs[3].as<int32_t>();
+        for_rows(T, H * d, [&](int64_t first, int64_t last) {
+            float *cosine = thread_scratch(size_t(2 * half)), *sine = cosine + half;
+            for (int64_t t = first; t < last; ++t) {
+                const float *q = floats_at(a.inputs, 0) + t * H * d, *k = q + op.heads * d, *v = k + width;
+                angles(positions[t], floats_of(frequencies), half, cosine, sine);
+                turn(q, op.heads, d, cosine, sine, floats_at(a.outputs, 0) + t * op.heads * d);
+                if (rows[t] < 0 || rows[t] >= cache.shape.rows()) continue;
+                float* row = cache.as<float>() + int64_t(rows[t]) * 2 * width;
+                turn(k, op.kv_heads, d, cosine, sine, row);
+                std::copy_n(v, width, row + width);
+            }
         });
     });
 }

@@ -75,23 +75,35 @@ static std::unique_ptr<Step> plan_rows_times_rows(const Linear& op, const StepSp
 
 std::unique_ptr<Step> plan(const Linear& op, const StepSpec& spec) {
     require_float32("linear", spec);
-    if (!input(spec, 1).weight) return plan_rows_times_rows(op, spec);
+    const bool gated = op.activation == Activation::silu_gate;
+    if (!input(spec, 1).weight && !gated) return plan_rows_times_rows(op, spec);
     WeightHandle weight = weight_input(spec, 1, WeightLayout::matrix), bias = weight_input(spec, 2, WeightLayout::vector);
+    if (gated && (!weight || weight->rows % 2 != 0 || has_input(spec, 3)))
+        throw Error("ERR_ARGUMENT", "linear: silu_gate takes a weight of gate and up, and no residual");
     const Shape x = input(spec, 0).shape;
     const int64_t N = weight->rows, K = weight->columns;
-    const size_t workspace = x.rows() > 1 ? size_t(x.rows() * padded(K)) * sizeof(float) : 0;
-    return make_step(gemm_name(), spec, 2.0 * double(x.rows()) * double(N) * double(K), workspace, [=](const StepArguments& a) {
-        const float* x = floats_at(a.inputs, 0);
-        Gemm gemm{.M = a.inputs[0].shape.rows(), .N = N, .K = K, .a = x, .panels = weight->data, .dtype = weight->dtype};
-        gemm.end = {.activation = op.activation,
-                    .bias = floats_of(bias),
-                    .residual = floats_at(a.inputs, 3),
-                    .y = floats_at(a.outputs, 0),
-                    .residual_stride = N,
-                    .y_stride = N};
-        // a single row is its own packed form
-        multiply(gemm, gemm.M > 1 ? static_cast<float*>(a.workspace) : nullptr, [&](int64_t row) { return x + row * K; });
-    });
+    const int64_t packed = x.rows() > 1 ? x.rows() * padded(K) : 0, both = gated ? x.rows() * N : 0;
+    return make_step(gated ? gemm_name() + "+silu_gate" : gemm_name(), spec, 2.0 * double(x.rows()) * double(N) * double(K),
+                     size_t(packed + both) * sizeof(float), [=](const StepArguments& a) {
+                         const float* x = floats_at(a.inputs, 0);
+                         float *y = floats_at(a.outputs, 0), *workspace = static_cast<float*>(a.workspace);
+                         float* product = gated ? workspace + packed : y;  // [M, N], rows of gate and up if gated
+                         Gemm gemm{.M = a.inputs[0].shape.rows(), .N = N, .K = K, .a = x, .panels = weight->data};
+                         gemm.dtype = weight->dtype;
+                         gemm.end = {.activation = op.activation,
+                                     .bias = floats_of(bias),
+                                     .residual = floats_at(a.inputs, 3),
+                                     .y = product,
+                                     .residual_stride = N,
+                                     .y_stride = N};
+                         // a single row is its own packed form
+                         multiply(gemm, gemm.M > 1 ? workspace : nullptr, [&](int64_t row) { return x + row * K; });
+                         if (!gated) return;
+                         for_rows(gemm.M, N, [&](int64_t first, int64_t last) {
+                             for (int64_t r = first; r < last; ++r)
+                                 kernels().silu_gate(product + r * N, product + r * N + N / 2, y + r * (N / 2), N / 2);
+                         });
+                     });
 }
 
 std::unique_ptr<Step> plan(const PatchEmbed& op, const StepSpec& spec) {

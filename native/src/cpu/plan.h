@@ -35,6 +35,7 @@ std::unique_ptr<Step> plan(const GatherRows& op, const StepSpec& spec);
 std::unique_ptr<Step> plan(const SegmentMean& op, const StepSpec& spec);
 std::unique_ptr<Step> plan(const Rope& op, const StepSpec& spec);
 std::unique_ptr<Step> plan(const AppendRows& op, const StepSpec& spec);
+std::unique_ptr<Step> plan(const RopeAppend& op, const StepSpec& spec);
 std::unique_ptr<Step> plan(const PagedAttention& op, const StepSpec& spec);
 std::unique_ptr<Step> plan(const Splice& op, const StepSpec& spec);
 std::unique_ptr<Step> plan(const Concat& op, const StepSpec& spec);

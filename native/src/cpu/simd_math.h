@@ -59,7 +59,8 @@ inline vf tanh(vf x) {
 
 inline vf activate(Activation activation, vf x) {
     switch (activation) {
-        case Activation::none: return x;
+        case Activation::none:
+        case Activation::silu_gate: return x;  // what joins two columns is done behind the product
         case Activation::gelu: return gelu(x);
         case Activation::gelu_tanh: return gelu_tanh(x);
         case Activation::quick_gelu: return quick_gelu(x);
