@@ -59,6 +59,15 @@ inline Doubles seen(const Value& value, DType storage) {
 
 inline Case linear_case(DType storage, Activation act, Value x, Value w, Value bias, Value residual) {
     int64_t M = x.shape.rows(), K = x.shape.last(), N = w.shape[0];
+    if (act == Activation::silu_gate) {
+        Doubles both = linear64(seen(x, storage), seen(w, storage), seen(bias, storage), {}, M, N, K, Activation::none), y;
+        for (int64_t m = 0; m < M; ++m)
+            for (int64_t n = 0; n < N / 2; ++n)
+                y.push_back(activate64(Activation::silu, both[size_t(m * N + n)]) * both[size_t(m * N + N / 2 + n)]);
+        Case c{.op = Linear{act}, .outputs = {activation({M, N / 2})}, .expected = {std::move(y)}};
+        c.inputs = {std::move(x), std::move(w), std::move(bias)};
+        return c;
+    }
     Case c{.op = Linear{act}};
     c.expected = {linear64(seen(x, storage), seen(w, storage), seen(bias, storage), seen(residual, storage), M, N, K, act)};
     c.inputs = {std::move(x), std::move(w), std::move(bias), std::move(residual)};

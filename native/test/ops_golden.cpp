@@ -263,6 +263,86 @@ static void linear_cases(Suite& s) {
                                              weights(18, 20, DType::float32), absent(), absent()));
 }
 
+/// Few rows, as in decoding, and gate and up in one weight.
+static void decode_linear_cases(Suite& s) {
+    Random random(22);
+    const bool wide = s.storage == DType::float32;
+    for (int64_t M : {1, 2, 3, 4, 5, 8, 9})
+        for (auto& [N, K] : {std::array<int64_t, 2>{6, 8}, {70, 264}, {130, 1031}}) {
+            Value w = weight(As::matrix, {N, K}, random.normals(N * K, 1.f / std::sqrt(float(K))), s.storage);
+            Value bias = M % 2 ? absent() : weight(As::vector, {N}, random.normals(N));
+            std::string name = shape_name({M, K, N}), few = M == 1 ? "gemv" : wide || M > 8 ? "" : "gemv_rows";
+            auto x = [&] { return activation({M, K}, random.normals(M * K)); };
+            Case plain = linear_case(s.storage, Activation::tanh, x(), w, bias, activation({M, N}, random.normals(M * N)));
+            plain.kernel = few;
+            s.check("linear/decode-" + name, plain);
+            Case gated = linear_case(s.storage, Activation::silu_gate, x(), w, bias, absent());
+            gated.kernel = few.empty() ? "" : few + "_silu_gate";
+            s.check("linear/decode-silu-gate-" + name, gated);
+        }
+    s.check("linear/decode-same-bits", [&] {
+        if (s.storage == DType::float32) return;
+        const int64_t N = 70, K = 1000, M = 8;
+        Value w = weight(As::matrix, {N, K}, random.normals(N * K, 0.05f), s.storage),
+              x = activation({M, K}, random.normals(M * K));
+        for (Activation act : {Activation::gelu, Activation::silu_gate}) {
+            const int64_t columns = act == Activation::silu_gate ? N / 2 : N;
+            std::vector<Value> whole = {activation({M, columns})};
+            s.runner.run(Linear{act}, {x, w}, whole);
+            for (int64_t rows = 1; rows < M; ++rows) {
+                Value some = activation({rows, K}, {x.floats.end() - rows * K, x.floats.end()});
+                std::vector<Value> y = {activation({rows, columns})};
+                s.runner.run(Linear{act}, {some, w}, y);
+                if (!std::equal(y[0].floats.begin(), y[0].floats.end(), whole[0].floats.end() - rows * columns))
+                    throw std::runtime_error("a row has other bits among " + std::to_string(rows) + " than among 8");
+            }
+        }
+    });
+    s.check("linear/silu-gate-refused", [&] {
+        auto refused = [&](std::vector<Value> inputs) {
+            std::vector<Value> y = {activation({2, 3})};
+            try {
+                s.runner.run(Linear{Activation::silu_gate}, inputs, y);
+            } catch (const Error&) {
+                return;
+            }
+            throw std::runtime_error("a gate without its half, with a residual or without a weight was taken");
+        };
+        refused({activation({2, 4}), weight(As::matrix, {7, 4}, random.normals(28))});
+        refused({activation({2, 4}), weight(As::matrix, {6, 4}, random.normals(24)), absent(), activation({2, 3})});
+        refused({activation({2, 4}), activation({6, 4})});
+    });
+}
+
+/// Queries, keys and values: the bits of rope and of append_rows behind it, and rows that lie outside.
+static void rope_append_cases(Suite& s) {
+    Random random(23);
+    const int64_t T = 7, heads = 4, kv_heads = 2, d = 10, H = heads + 2 * kv_heads, R = 9, width = 2 * kv_heads * d;
+    Value x = activation({T, H, d}, random.normals(T * H * d)), positions = int32({T}, {0, 1, 100000, 77, 3, -4, 5});
+    Value frequencies = weight(As::vector, {d / 2}, random.normals(d / 2, 0.3f));
+    Value rows = int32({T}, {8, 0, -1, 9, 3, 1 << 30, 4});
+    auto changed = [&](const Operation& op, std::vector<Value> inputs, size_t cache, std::vector<Value> outputs) {
+        s.runner.run(op, inputs, outputs, &inputs[cache]);
+        outputs.push_back(inputs[cache]);
+        return outputs;
+    };
+    s.check("ropeAppend/random", [&] {
+        Value cache = activation({R, width}, random.normals(R * width));
+        std::vector<Value> turned = {activation({T, H, d})};
+        s.runner.run(Rope{int(heads + kv_heads)}, {x, positions, frequencies}, turned);
+        Value packed = turned[0];
+        packed.shape = {T, H * d};
+        Value want = changed(AppendRows{int(heads * d)}, {packed, rows, cache}, 2, {})[0];
+        std::vector<Value> got = changed(RopeAppend{int(heads), int(kv_heads)}, {x, positions, frequencies, rows, cache}, 4,
+                                         {activation({T, heads * d})});
+        for (int64_t t = 0; t < T; ++t)
+            if (!std::equal(got[0].floats.begin() + t * heads * d, got[0].floats.begin() + (t + 1) * heads * d,
+                            packed.floats.begin() + t * H * d))
+                throw std::runtime_error("queries have other bits than after rope");
+        if (got[1].floats != want.floats) throw std::runtime_error("the cache has other bits than after appendRows");
+    });
+}
+
 static void patch_embed_cases(Suite& s) {
     Random random(12);
     for (auto& [n, H, W, patch, D] :
@@ -526,7 +606,7 @@ static void selection_cases(Suite& s) {
         for (float& value : values) value = std::round(value * 8) / 8;  // ties
         if (R == 5) values[9] = values[11] = NAN, values[20] = INFINITY, values[30] = -INFINITY;
         s.check("argmax/random-" + shape_name({R, D}), argmax_case(s.storage, activation({R, D}, values)));
-        for (int k : {1, 3, int(D)})
+        for (int k : {1, 3, 32, 40, int(D)})
             if (k <= D && (k < 1000))
                 s.check("topK/random-" + shape_name({R, D, k}), top_k_case(s.storage, k, activation({R, D}, values)));
     }
@@ -803,8 +883,9 @@ static int run(const std::string& name, const std::string& only) {
         Suite suite(backend, storage, only);
         if (suite.cpu) set_cpu_threads(1);
         fixture_cases(suite, folder);
-        for (auto cases : {linear_cases, patch_embed_cases, attention_cases, norm_cases, head_cases, head_mma_cases,
-                           elementwise_cases, selection_cases, resize_cases, batch_cases, counter_cases, refusal_cases})
+        for (auto cases :
+             {linear_cases, decode_linear_cases, rope_append_cases, patch_embed_cases, attention_cases, norm_cases, head_cases,
+              head_mma_cases, elementwise_cases, selection_cases, resize_cases, batch_cases, counter_cases, refusal_cases})
             cases(suite);
         passed += suite.passed;
         failed += suite.failed;

@@ -17,7 +17,8 @@ inline Doubles widen(const std::vector<float>& values) { return {values.begin(),
 
 inline double activate64(Activation activation, double x) {
     switch (activation) {
-        case Activation::none: return x;
+        case Activation::none:
+        case Activation::silu_gate: return x;  // see linear_case
         case Activation::gelu: return 0.5 * x * std::erfc(-x / std::sqrt(2.0));
         case Activation::gelu_tanh: return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
         case Activation::quick_gelu: return x / (1 + std::exp(-1.702 * x));

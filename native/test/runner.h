@@ -97,13 +97,17 @@ public:
         : storage(storage), backend_(std::move(backend)), stream_(backend_->make_stream(true)) {}
 
     /// Fills `outputs` and returns the raw bytes of all of them, one after the other. Throws if a guard band was written to.
-    std::vector<uint8_t> run(const Operation& op, const std::vector<Value>& inputs, std::vector<Value>& outputs) {
+    /// `changed`, one of the float tensors in `inputs`, gets what the operation made of it.
+    std::vector<uint8_t> run(const Operation& op, const std::vector<Value>& inputs, std::vector<Value>& outputs,
+                             Value* changed = nullptr) {
         StepSpec spec{.op = op};
         std::vector<Block> blocks;
         std::vector<TensorView> in, out;
+        Block in_place;
         for (auto& value : inputs) {
             spec.inputs.push_back(operand(value));
             in.push_back(place(value, blocks));
+            if (&value == changed) in_place = blocks.back();
         }
         for (auto& value : outputs) {
             spec.outputs.push_back(operand(value));
@@ -133,6 +137,7 @@ public:
             }
             raw.insert(raw.end(), bytes.begin(), bytes.end());
         }
+        if (changed) changed->floats = decode(check_guard(in_place, "input", kNumbers), dtype_of(*changed));
         for (Block& block : blocks) backend_->release(block.memory, block.bytes + kGuard, *stream_);
         backend_->release(workspace.memory, workspace.bytes + kGuard, *stream_);
         stream_->synchronize();
@@ -210,12 +215,12 @@ private:
         return {blocks.back().memory, dtype_of(value), value.shape};
     }
 
-    std::vector<uint8_t> check_guard(const Block& block, const char* what) {
+    std::vector<uint8_t> check_guard(const Block& block, const char* what, uint8_t filled = kNothing) {
         std::vector<uint8_t> bytes(block.bytes + kGuard);
         stream_->download(bytes.data(), block.memory, bytes.size());
         stream_->synchronize();
         for (size_t i = block.bytes; i < bytes.size(); ++i)
-            if (bytes[i] != kNothing)
+            if (bytes[i] != filled)
                 throw std::runtime_error(std::string(what) + ": written " + std::to_string(i - block.bytes) +
                                          " bytes past its end");
         bytes.resize(block.bytes);

@@ -8,7 +8,7 @@ export const kDevice = 'cuda:0';
 /** The kernel that each operation takes in float32, without its dtype. */
 const kKernels: Readonly<Record<string, string>> = {
   linear: 'gemm_simt',
-  gemv: 'gemv',
+  gatedLinear: 'gemm_simt+silu_gate',
   patchEmbed: 'patch_embed_simt',
   embed: 'embed',
   layerNorm: 'layer_norm',
@@ -29,30 +29,41 @@ const kKernels: Readonly<Record<string, string>> = {
   sampleDistribution: 'sample_distribution',
   sample: 'sample',
   appendRows: 'append_rows',
+  ropeAppend: 'rope_append',
   pagedAttention: 'paged_attention_simt',
   splice: 'splice',
   concat: 'concat',
   cast: 'cast',
 };
+/** Further kernels of an operation: for few rows, for 16 bits, for a gate. */
+const kOthers: Readonly<Record<string, readonly string[]>> = {
+  linear: ['gemv', 'gatedLinear', 'gemv_silu_gate'],
+  scaledLogits: ['scaled_logits_mma'],
+  zeroShotHead: ['zero_shot_head_mma'],
+};
 const kTypes: Readonly<Record<Float, string>> = { float32: 'float', float16: 'half', bfloat16: 'bf16' };
 
-/** "gemm_simt<float>"; in 16 bits products are those of the tensor cores, without their tile: "gemm_sm90<half>". */
+/**
+ * "gemm_simt<float>"; in 16 bits products are those of the tensor cores, without their tile: "gemm_sm90<half>". Of an operation or of
+ * a kernel.
+ */
 export function kernelOf(op: string, dtype: Float): string {
   if (op === 'resizeHorizontal') return 'resize_horizontal';
   if (op === 'resizeVertical') return 'resize_vertical';
-  return `${(dtype !== 'float32' && tensorCoreKernel(op)) || kKernels[op]}<${kTypes[dtype]}>`;
+  return `${(dtype !== 'float32' && tensorCoreKernel(op)) || (kKernels[op] ?? op)}<${kTypes[dtype]}>`;
 }
 
 function tensorCoreKernel(op: string): string | undefined {
   const tier = device(kDevice).description.includes('capability 9.0') ? 'sm90' : 'sm80';
   if (op === 'linear') return `gemm_${tier}`;
+  if (op === 'gatedLinear') return `gemm_${tier}_silu_gate`;
   if (op === 'patchEmbed') return `patches+gemm_${tier}`;
   return undefined;
 }
 
 /** "gemm_sm90<half>" of "gemm_sm90_64x128_split4<half>" */
 export function withoutTile(kernel: string): string {
-  return kernel.replace(/_\d+x\d+(_split\d+)?</, '<');
+  return kernel.replace(/_\d+x\d+(_split\d+)?(?=[<_+])/, '');
 }
 
 export interface Planned {
@@ -84,15 +95,14 @@ export function expectOurKernels(steps: readonly Planned[], dtype: Float): void 
     if (op === 'linear' && !kernel.endsWith('<float>')) {
       // rows that are no multiple of 16 bytes take the general kernel
       const addressable = Number(/^\(\[[^\]]*?(\d+)\]/.exec(shapes)?.[1]) % 8 === 0;
-      expect(kernel, `${op}${shapes}`).to.be.oneOf([
-        kernelOf('gemv', dtype),
-        addressable ? kernelOf(op, dtype) : `gemm_simt<${kTypes[dtype]}>`,
-      ]);
+      const product = addressable ? tensorCoreKernel(op)! : 'gemm_simt';
+      const names = ['gemv', 'gemv_rows', product].flatMap((name) => [name, `${name}_silu_gate`, `${name}+silu_gate`]);
+      expect(kernel, `${op}${shapes}`).to.be.oneOf(names.map((name) => kernelOf(name, dtype)));
       continue;
     }
     // silu_gate_packed: gate and up in one row
     const name = op === 'siluGate' ? kernel.replace('_packed<', '<') : kernel;
-    const known = op === 'linear' ? [op, 'gemv'] : [op];
+    const known = [op, ...(kOthers[op] ?? [])];
     expect(name, op).to.be.oneOf(known.flatMap((each) => [kernelOf(each, dtype), kernelOf(each, 'float32')]));
   }
   if (dtype !== 'float32') {

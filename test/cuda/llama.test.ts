@@ -13,10 +13,11 @@ for (const folder of kLlamaFixtures) {
         'rmsNorm',
         'linear',
         kernelOf('gemv', dtype),
+        kernelOf('gemv_silu_gate', dtype),
+        kernelOf('gatedLinear', dtype),
         'rope',
         'attention',
-        'siluGate',
-        'appendRows',
+        'ropeAppend',
         'pagedAttention',
         'sample',
       ]);

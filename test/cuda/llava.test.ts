@@ -1,6 +1,6 @@
 import { describeLlavaGolden } from '../models/llava-golden';
 import { describeLlavaShapes } from '../models/llava-shapes';
-import { kDevice, provesKernels } from './evidence';
+import { kDevice, kernelOf, provesKernels } from './evidence';
 
 const kCases = [
   ['llava-tiny', 'checkpoint', ['float32', 'float16', 'bfloat16']],
@@ -21,9 +21,9 @@ for (const [folder, checkpoint, dtypes] of kCases) {
         'embed',
         'splice',
         'rmsNorm',
+        kernelOf('gemv_silu_gate', dtype),
         'rope',
-        'siluGate',
-        'appendRows',
+        'ropeAppend',
         'pagedAttention',
         'sample',
       ]);

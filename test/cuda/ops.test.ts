@@ -1,6 +1,6 @@
 import type { Float } from '../../lib';
 import { describeOpGoldens } from '../ops/golden';
-import { kDevice, provesKernels } from './evidence';
+import { kDevice, kernelOf, provesKernels } from './evidence';
 
 const kOperations = ['linear', 'activate', 'siluGate', 'l2Normalize', 'scaledLogits', 'zeroShotHead', 'softmax', 'layerNorm'];
 const kOthers = ['rmsNorm', 'rope', 'attention', 'patchEmbed'];
@@ -8,7 +8,8 @@ const kInFloat32Only = ['argmax', 'topK', 'sampleDistribution']; // ties and cut
 
 for (const dtype of ['float32', 'float16', 'bfloat16'] satisfies Float[]) {
   describe(`CUDA kernels in ${dtype}`, () => {
-    provesKernels(dtype, [...kOperations, ...kOthers, ...(dtype === 'float32' ? kInFloat32Only : [])]);
+    const mma = ['scaled_logits_mma', 'zero_shot_head_mma'].map((name) => kernelOf(name, dtype));
+    provesKernels(dtype, [...kOperations, ...kOthers, ...(dtype === 'float32' ? kInFloat32Only : mma)]);
     describeOpGoldens(kDevice, dtype);
   });
 }

@@ -22,7 +22,8 @@ describe('a picture and its label on CUDA', () => {
 
   for (const dtype of ['float32', 'float16', 'bfloat16'] satisfies Float[]) {
     describe(dtype, () => {
-      provesKernels(dtype, ['resizeHorizontal', 'resizeVertical', 'patchEmbed', 'linear', 'attention', 'zeroShotHead']);
+      const head = kernelOf(dtype === 'float32' ? 'zeroShotHead' : 'zero_shot_head_mma', dtype);
+      provesKernels(dtype, ['resizeHorizontal', 'resizeVertical', 'patchEmbed', 'linear', 'attention', head]);
 
       it(`classifies examples/rocket.jpg as the CPU does`, async () => {
         const clip = await CLIP.fromPretrained(undefined, { device: 'cuda', dtype });

@@ -51,24 +51,70 @@ export function describeLanguageOps(device: string, dtype: Float): void {
       expect(await numbersOf(cache)).to.deep.equal([12, 13, 14, 0, 0, 0, 4, 5, 6, 0, 0, 0]);
     });
 
-    it('linear of one row, a decode step, is x·Wᵀ + b + r', async () => {
-      for (const [N, K] of [
-        [1, 1],
-        [37, 5],
-        [16, 256],
-        [130, 1031],
+    it('linear of one row and of few, as in decoding, is x·Wᵀ + b + r', async () => {
+      for (const [M, N, K] of [
+        [1, 1, 1],
+        [1, 37, 5],
+        [1, 16, 256],
+        [1, 130, 1031],
+        [3, 37, 264],
       ] as const) {
-        const [x, w, b, r] = [normal(K, 4), normal(N * K, 5, K ** -0.5), normal(N, 6), normal(N, 7)];
+        const [x, w, b, r] = [normal(M * K, 4), normal(N * K, 5, K ** -0.5), normal(N, 6), normal(M * N, 7)];
         const weight = Weight.matrix(dtype === 'float32' ? w : bits[dtype](w), [N, K], { device, dtype, compute: dtype });
         const bias = Weight.vector(b, { device });
-        const expected = Array.from({ length: N }, (_, n) => {
+        const expected = Array.from({ length: M * N }, (_, i) => {
+          const n = i % N;
           let sum = b[n]!;
-          for (let k = 0; k < K; k++) sum += x[k]! * w[n * K + k]!;
-          return 1 / (1 + Math.exp(-sum)) + r[n]!;
+          for (let k = 0; k < K; k++) sum += x[Math.floor(i / N) * K + k]! * w[n * K + k]!;
+          return 1 / (1 + Math.exp(-sum)) + r[i]!;
         });
-        const y = ops.linear(tensor(x, [1, K]), weight, { bias, activation: 'sigmoid', residual: tensor(r, [1, N]) });
-        expectClose(await numbersOf(y), expected, tolerance, `[${N}, ${K}]`);
+        const y = ops.linear(tensor(x, [M, K]), weight, { bias, activation: 'sigmoid', residual: tensor(r, [M, N]) });
+        expectClose(await numbersOf(y), expected, tolerance, `[${M}, ${N}, ${K}]`);
       }
+    });
+
+    it('linear with siluGate is silu(g)·u of a weight of both', async () => {
+      for (const [M, N, K] of [
+        [1, 1, 1],
+        [1, 21, 40],
+        [5, 21, 40],
+        [30, 7, 33],
+      ] as const) {
+        const [x, w, b] = [normal(M * K, 8), normal(2 * N * K, 9, K ** -0.5), normal(2 * N, 10)];
+        const weight = Weight.matrix(dtype === 'float32' ? w : bits[dtype](w), [2 * N, K], { device, dtype, compute: dtype });
+        const column = (m: number, n: number) => {
+          let sum = b[n]!;
+          for (let k = 0; k < K; k++) sum += x[m * K + k]! * w[n * K + k]!;
+          return sum;
+        };
+        const expected = Array.from({ length: M * N }, (_, i) => {
+          const [gate, up] = [column(Math.floor(i / N), i % N), column(Math.floor(i / N), N + (i % N))];
+          return (gate / (1 + Math.exp(-gate))) * up;
+        });
+        const y = ops.linear(tensor(x, [M, K]), weight, { bias: Weight.vector(b, { device }), activation: 'siluGate' });
+        expect(y.shape).to.deep.equal([M, N]);
+        expectClose(await numbersOf(y), expected, tolerance, `[${M}, ${N}, ${K}]`);
+      }
+    });
+
+    it('ropeAppend is rope, then appendRows, bit for bit', async () => {
+      const [T, heads, kvHeads, d, R] = [6, 4, 2, 8, 5];
+      const width = 2 * kvHeads * d;
+      const x = tensor(normal(T * (heads + 2 * kvHeads) * d, 11), [T, heads + 2 * kvHeads, d]);
+      const positions = ints([0, 7, 100000, 3, 12, 5], [T]);
+      const rows = ints([4, -1, 0, 5, 2, 1 << 30], [T]);
+      const frequencies = [1, 0.3, 0.1, 0.01];
+      const before = normal(R * width, 12);
+      const [one, two] = [tensor(before, [R, width]), tensor(before, [R, width])];
+      const queries = ops.ropeAppend(x, positions, frequencies, rows, one, { heads, kvHeads });
+      const turned = ops.rope(x, positions, frequencies, { heads: heads + kvHeads }).reshape([T, (heads + 2 * kvHeads) * d]);
+      ops.appendRows(turned, rows, two, heads * d);
+      expect(queries.shape).to.deep.equal([T, heads * d]);
+      const packed = await numbersOf(turned);
+      const expected = Array.from({ length: T }, (_, t) => packed.slice(t * (heads + 2 * kvHeads) * d).slice(0, heads * d));
+      expect(await numbersOf(queries)).to.deep.equal(expected.flat());
+      expect(await numbersOf(one)).to.deep.equal(await numbersOf(two));
+      expect((await numbersOf(one)).slice(0, width)).not.to.deep.equal([...before.slice(0, width)]);
     });
 
     it('embed reads a matrix as it reads a table: where a head is its embedding', async () => {
