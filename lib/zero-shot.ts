@@ -1,7 +1,8 @@
+import type { Float } from './dtype';
 import { abortError, WarpsightError } from './errors';
 import type { CLIP, RankedClasses } from './models/clip';
 import type { ImageInputs } from './models/image-runner';
-import { l2Normalize, segmentMean } from './ops';
+import { cast, l2Normalize, segmentMean } from './ops';
 import type { ImageInput } from './preprocess/image-source';
 import { Tensor } from './tensor';
 
@@ -44,7 +45,7 @@ export class ZeroShotClassifier {
   readonly ready: Promise<void>;
   readonly #clip: CLIP;
   readonly #key = String(++instances);
-  readonly #classes: Promise<Tensor<'float32'>>;
+  readonly #classes: Promise<Tensor<Float>>;
   #disposed = false;
 
   /** @throws {WarpsightError} ERR_ARGUMENT for an empty list, labels that are no strings or occur twice, a template without '{}' */
@@ -57,7 +58,7 @@ export class ZeroShotClassifier {
     this.labels = checkLabels(classes);
     this.#clip = clip;
     const prompts = this.labels.map((label) => promptsOf(label, options.template ?? 'a photo of a {}'));
-    this.#classes = classFeatures(clip, prompts);
+    this.#classes = classRows(clip, prompts);
     this.ready = this.#classes.then(() => undefined);
     this.ready.catch(() => undefined); // reported by whoever waits: classify(), or `await ready`
   }
@@ -99,6 +100,15 @@ export class ZeroShotClassifier {
     const list = Array.from(indices, (index, i): ClassScore => ({ label: this.labels[index]!, index, score: scores[i]! }));
     return { ...list[0]!, scores: list };
   }
+}
+
+/** The classes in the model's dtype: they are read again for each picture. */
+async function classRows(clip: CLIP, prompts: readonly (readonly string[])[]): Promise<Tensor<Float>> {
+  const features = await classFeatures(clip, prompts);
+  if (clip.dtype === 'float32') return features;
+  const rows = cast(features, clip.dtype);
+  features.dispose();
+  return rows;
 }
 
 /** [C, d] unit rows: each prompt normalised, averaged over the class's prompts, normalised again. */

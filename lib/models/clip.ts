@@ -2,7 +2,7 @@ import { type DeviceName, device as openDevice } from '../device';
 import type { Float } from '../dtype';
 import { WarpsightError } from '../errors';
 import type { Linear } from '../nn/encoder-layer';
-import { l2Normalize, linear, scaledLogits, zeroShotHead } from '../ops';
+import { cast, l2Normalize, linear, scaledLogits, zeroShotHead } from '../ops';
 import type { ImageProcessor } from '../preprocess/image-processor';
 import { kSegmentFields, type TextBatchPlan } from '../preprocess/text-batch';
 import type { Tokenizer } from '../preprocess/tokenizer';
@@ -221,11 +221,11 @@ export class CLIP {
 
   /**
    * @internal The k best classes of each image, in one native call from pictures to scores.
-   * @param classes [C, d] unit rows; @param key tells apart programs that captured other classes
+   * @param classes [C, d] unit rows, in the model's dtype; @param key tells apart programs that captured other classes
    */
   async rankClasses(
     images: ImageInputs,
-    classes: Tensor<'float32'>,
+    classes: Tensor<Float>,
     key: string,
     k: number,
     signal?: AbortSignal,
@@ -233,8 +233,11 @@ export class CLIP {
     const { logitScale, logitBias } = this;
     const head: ImageHead<{ scores: Tensor<'float32'>; indices: Tensor<'int32'> }> = {
       key: `rank ${key} ${k}`,
-      build: (features) =>
-        zeroShotHead(features, classes, logitScale, { k, unit: true, sigmoid: logitBias !== undefined, bias: logitBias ?? 0 }),
+      build: (features) => {
+        const unit = classes.dtype === 'float32'; // 16 bits round the length
+        const x = unit ? features : cast(l2Normalize(features), classes.dtype);
+        return zeroShotHead(x, classes, logitScale, { k, unit, sigmoid: logitBias !== undefined, bias: logitBias ?? 0 });
+      },
     };
     const parts = await this.#runImages(images, head, signal);
     try {

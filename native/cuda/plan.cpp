@@ -415,7 +415,9 @@ private:
             return zero_shot_head_mma(c.launch, op, c.in(0), c.in(1), c.out(0), c.out(1), c.workspace(), c.out_rows(0));
         int64_t n = spec_.inputs[0].shape.rows(), m = spec_.inputs[1].shape.rows();
         TensorView logits{static_cast<char*>(c.workspace()) + norms_bytes(), DType::float32, {n, m}};
-        scaled_logits(c.launch, {op.multiplier, op.bias, op.y_unit}, c.in(0), c.in(1), logits, c.workspace(), c.out_rows(0));
+        ScaledLogits scaled{op.multiplier, op.bias, op.y_unit};
+        if (logits_on_tensor_cores()) scaled_logits_mma(c.launch, scaled, c.in(0), c.in(1), logits, c.out_rows(0));
+        else scaled_logits(c.launch, scaled, c.in(0), c.in(1), logits, c.workspace(), c.out_rows(0));
         top_k_scores(c.launch, op.sigmoid, logits, c.out(0), c.out(1), c.out_rows(0));
     }
 

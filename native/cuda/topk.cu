@@ -3,9 +3,11 @@
 // shapes    x [R, D] row-major, float32, float16 or bfloat16; values [R, k] of x's dtype, scores float32 [R, k]; indices int32
 //           [R, k]
 // launch    a block of 512 threads per row
-// roofline  memory-bound: up to k = 32 the row is read once (top_k_scores three times, for maximum and sum), beyond k times, from L2
+// roofline  memory-bound: up to k = 32 or D = 4096 the row is read once (top_k_scores three times, for maximum and
+//           sum), else k times, from L2
 // source    primitives/top_list.h, each warp its part of the row; beyond 32, value and index are one 64-bit key
-//           (primitives/order.h) and each round finds the largest below the one before
+//           (primitives/order.h): rows of up to 4096 are sorted in shared memory (Batcher 1968), in longer ones each round finds
+//           the largest below the one before
 #include "device.h"
 #include "launch.h"
 #include "primitives/activation.h"
@@ -48,7 +50,29 @@ __device__ __forceinline__ void select_at_once(const T* x, int D, int k, F&& emi
     if (lane < k) emit(lane, indices[all.index]);
 }
 
-/// The same for any k, in one thread.
+constexpr int kMostSorted = 4096;
+
+/// The same for any k of a row of D <= kMostSorted.
+template <typename T, typename F>
+__device__ __forceinline__ void select_sorted(const T* x, int D, int k, F&& emit) {
+    __shared__ uint64_t keys[kMostSorted];
+    int size = 2;
+    while (size < D) size *= 2;
+    for (int d = threadIdx.x; d < size; d += kThreads) keys[d] = d < D ? order_key(to_float(x[d]), d) : 0;
+    for (int run = 2; run <= size; run *= 2)  // Batcher's bitonic sort: runs that fall and rise in turn, twice as long each time
+        for (int step = run / 2; step > 0; step /= 2) {
+            __syncthreads();
+            for (int p = threadIdx.x; p < size / 2; p += kThreads) {
+                int i = p / step * 2 * step + p % step;
+                uint64_t a = keys[i], b = keys[i + step];
+                if ((i & run) == 0 ? a < b : a > b) keys[i] = b, keys[i + step] = a;
+            }
+        }
+    __syncthreads();
+    for (int rank = threadIdx.x; rank < k; rank += kThreads) emit(rank, index_of(keys[rank]));
+}
+
+/// The same for any k and D, in one thread.
 template <typename T, typename F>
 __device__ __forceinline__ void select_in_rounds(const T* x, int D, int k, F&& emit) {
     uint64_t last = ~uint64_t(0);
@@ -66,6 +90,7 @@ __device__ __forceinline__ void select_in_rounds(const T* x, int D, int k, F&& e
 template <typename T, typename F>
 __device__ __forceinline__ void select(const T* x, int D, int k, F&& emit) {
     if (k <= kMostBest) select_at_once(x, D, k, emit);
+    else if (D <= kMostSorted) select_sorted(x, D, k, emit);
     else select_in_rounds(x, D, k, emit);
 }
 
