@@ -532,7 +532,7 @@ static void head_mma_cases(Suite& s) {
     Value same = rows(1, 24), repeated = activation({4000, 24});
     for (int64_t j = 0; j < 4000; ++j)
         for (int64_t d = 0; d < 24; ++d) repeated.floats[size_t(j * 24 + d)] = j % 5 == 2 ? same.floats[size_t(d)] : -1.f;
-    head("ties", {.multiplier = 3.f, .k = 32}, same, repeated);
+    for (int k : {4, 32}) head("ties-k" + std::to_string(k), {.multiplier = 3.f, .k = k}, same, repeated);
     Value x = rows(20, 24), y = rows(90, 24);
     std::fill_n(x.floats.begin() + 3 * 24, 24, 0.f);
     head("zero-image", {.multiplier = 3.f, .k = 9}, x, y);
