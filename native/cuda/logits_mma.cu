@@ -89,7 +89,7 @@ __device__ __forceinline__ float scaled_cosine(const X* x, const X* y, int D, bo
     return warp_sum(sum) * a.inverse * b.inverse;
 }
 
-/// Calls take(slot, image, class, Pack<kClasses>, count) in the warp that owns the image, for each image below n of the block's BM
+/// Calls take(slot, image, class, Pack<kClasses>, count) in the warp that owns the image, for each image below n of the block's
 /// and each tile of its strip: the logits of `count` (at most BN) classes from `class` on, lane by lane. A warp owns kImages, in
 /// slots that are known when compiled. All threads of the block must call.
 template <class T, typename X, typename Take>

@@ -148,8 +148,8 @@ struct AppendRows {
     int offset = 0;
 };
 
-/// Rope of the first heads + kv_heads heads of x, its queries and keys; then keys and values of token t go into row rows[t] of the
-/// cache, in place, as AppendRows does.
+/// Rope of the first heads + kv_heads heads of x, its queries and keys; then keys and values of token t go into row rows[t] of
+/// the cache, in place, as AppendRows does.
 /// in: x float [T, heads + 2·kvHeads, d] · positions int32 [T] · frequencies W vector [d/2] · rows int32 [T] ·
 ///     cache float [R, 2·kvHeads·d], which changes; out: queries float [T, heads·d]
 struct RopeAppend {

@@ -12,9 +12,9 @@ struct TopList {
     uint32_t key = 0;  // of rank `lane`; 0, which is the key of no number: none yet
     uint32_t index = 0;
 
-    /// Takes in V keys of each lane (0: none), which go down to 0. They are those of first, first + 1, … in the order of lanes and
-    /// inside a lane, and `first` rises from call to call: so of equal keys that of the smaller index stays above. All 32 lanes must
-    /// call.
+    /// Takes in V keys of each lane (0: none); those taken become 0. They are those of first, first + 1, … in the order of lanes
+    /// and inside a lane, and `first` rises from call to call: so of equal keys that of the smaller index stays above. All 32
+    /// lanes must call.
     template <int V>
     __device__ __forceinline__ void offer(uint32_t (&keys)[V], uint32_t first, int k) {
         constexpr unsigned all = 0xffffffffu;
