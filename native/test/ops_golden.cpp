@@ -267,7 +267,7 @@ static void linear_cases(Suite& s) {
 static void decode_linear_cases(Suite& s) {
     Random random(22);
     const bool wide = s.storage == DType::float32;
-    for (int64_t M : {1, 2, 3, 4, 5, 8, 9})
+    for (int64_t M : {1, 2, 3, 4, 5, 8, 9, 10})
         for (auto& [N, K] : {std::array<int64_t, 2>{6, 8}, {70, 264}, {130, 1031}}) {
             Value w = weight(As::matrix, {N, K}, random.normals(N * K, 1.f / std::sqrt(float(K))), s.storage);
             Value bias = M % 2 ? absent() : weight(As::vector, {N}, random.normals(N));
