@@ -93,9 +93,48 @@ public:
         }
     }
 
+    /// Two products, the second of what the first writes: on the stream one behind the other, and with a wait between them.
+    void chain(const GemmTile& tile) {
+        const int64_t M = 35, K = 136;
+        std::string name = std::string(sm90_ ? "sm90" : "sm80") + " tile " + std::to_string(tile.index) + " split " +
+                           std::to_string(tile.splits) + " " + name_of(dtype_) + " two in a row";
+        if (name.find(only_) == std::string::npos) return;
+        try {
+            Buffer x(normals(M * K, 1.f), dtype_), w(normals(K * K, 0.1f), dtype_), h(size_t(M * K) * 2), y(size_t(M * K) * 2);
+            GemmOperands g{
+                .x = x.data(), .x_pitch = K, .w = {w.data(), dtype_, K, K, K}, .constant = true, .rows = {.planned = M}};
+            Buffer workspace(sm90_ ? 0 : cuda::gemm_sm80_workspace(tile, g));
+            std::vector<float> results[2];
+            for (bool wait : {true, false}) {
+                cudaMemset(h.data(), 0xff, size_t(M * K) * 2);
+                for (const auto& [from, to] : {std::pair{&x, &h}, std::pair{&h, &y}}) {
+                    g.x = from->data();
+                    start(tile, {}, g, nullptr, {}, {to->data(), dtype_, {M, K}}, workspace.data());
+                    if (wait) device_.check(cudaDeviceSynchronize(), "gemm");
+                }
+                device_.check(cudaDeviceSynchronize(), "gemm");
+                results[wait] = y.floats(dtype_);
+            }
+            if (std::memcmp(results[0].data(), results[1].data(), size_t(M * K) * 4) != 0)
+                throw std::runtime_error("other numbers without a wait");
+            ++passed;
+            std::printf("ok    %s\n", name.c_str());
+        } catch (const std::exception& error) {
+            ++failed;
+            std::printf("FAIL  %s: %s\n", name.c_str(), error.what());
+        }
+    }
+
     int passed = 0, failed = 0;
 
 private:
+    void start(const GemmTile& tile, const Linear& op, const GemmOperands& g, const float* bias, const TensorView& residual,
+               const TensorView& y, void* workspace) {
+        const cuda::Launch launch{device_, nullptr};
+        if (sm90_) cuda::gemm_sm90(launch, op, tile, g, bias, residual, y);
+        else cuda::gemm_sm80(launch, op, tile, g, bias, residual, y, workspace);
+    }
+
     std::vector<float> normals(int64_t count, float scale) {
         std::normal_distribution<float> normal(0.f, scale);
         std::vector<float> values;
@@ -141,11 +180,9 @@ private:
         if (c.residual) r = {br.data(), dtype_, {rows, columns}};
         const float* b = c.bias ? static_cast<const float*>(bb.data()) : nullptr;
         Buffer workspace(sm90_ ? 0 : cuda::gemm_sm80_workspace(tile, g));
-        cuda::Launch launch{device_, nullptr};
         std::vector<float> first;
         for (int again = 0; again < 2; ++again) {
-            if (sm90_) cuda::gemm_sm90(launch, {c.activation}, tile, g, b, r, y);
-            else cuda::gemm_sm80(launch, {c.activation}, tile, g, b, r, y, workspace.data());
+            start(tile, {c.activation}, g, b, r, y, workspace.data());
             device_.check(cudaDeviceSynchronize(), "gemm");
             std::vector<float> got = by.floats(dtype_);
             if (again && std::memcmp(got.data(), first.data(), size_t(c.M * columns) * 4) != 0)
@@ -180,6 +217,8 @@ private:
 static void cases(Suite& suite, const GemmTileCost& t, int index, bool persistent) {
     const int64_t rows = t.swapped ? t.BN : t.BM, columns = t.swapped ? t.BM : t.BN;  // of x and of W in a tile
     auto tile = [&](int splits) { return GemmTile{index, t.BM, t.BN, splits, t.swapped}; };
+    suite.chain(tile(1));
+    if (!persistent) suite.chain(tile(3));
     suite.run(tile(1), {.M = 1, .N = 8, .K = 8});
     suite.run(tile(1), {.M = rows, .N = columns, .K = 64, .bias = false, .residual = false});
     suite.run(tile(1), {.M = rows + 1, .N = columns + 8, .K = 72, .padding = 8});
