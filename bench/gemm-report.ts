@@ -41,6 +41,13 @@ export interface GemmRow {
   };
 }
 
+/** Of --tiles: µs of each tile and split by its name, and the name of the chosen one with its dtype. */
+export interface GemmTiles extends Pick<GemmRow, 'model' | 'part' | 'size' | 'M' | 'N' | 'K'> {
+  readonly kind: 'tiles';
+  readonly chosen: string;
+  readonly us: Readonly<Record<string, readonly number[]>>;
+}
+
 export interface GemmEnd {
   readonly kind: 'end';
   readonly seconds: number;
@@ -49,7 +56,7 @@ export interface GemmEnd {
   readonly notMeasured: number;
 }
 
-export type GemmLine = GemmDevice | GemmRow | GemmEnd;
+export type GemmLine = GemmDevice | GemmRow | GemmTiles | GemmEnd;
 
 export interface Peaks {
   /** Bytes and operations per second; µs */
@@ -117,6 +124,29 @@ export function gemmTable(device: GemmDevice, measured: readonly GemmRow[]): str
     'of the roofline',
   ];
   return `${markdown([...columns, 'cuBLASLt ÷ ours'], cells)}\n\n${summary(rows, peaks).join('\n')}`;
+}
+
+/** What the choice of the tile costs: the chosen one beside the fastest. A kernel of another table (a few rows) has no time here. */
+export function tilesTable(rows: readonly GemmTiles[]): string {
+  const ratios: number[] = [];
+  const cells = rows.map(({ model, part, size, M, N, K, chosen, us }) => {
+    const times = Object.entries(us).map(([name, values]) => [name, median(values)] as const);
+    const [fastest, best] = times.reduce((a, b) => (b[1] < a[1] ? b : a));
+    const mine = us[chosen.replace(/<.*/, '')];
+    if (mine) ratios.push(best / median(mine));
+    return [
+      [model, part, size].filter(Boolean).join(', '),
+      `${M} x ${N} x ${K}`,
+      chosen,
+      mine ? median(mine).toFixed(2) : '-',
+      fastest,
+      best.toFixed(2),
+      mine ? (best / median(mine)).toFixed(2) : '-',
+    ];
+  });
+  const columns = ['product', 'M x N x K', 'chosen', 'µs', 'fastest', 'µs', 'fastest ÷ chosen'];
+  const mean = ratios.length > 0 ? geometricMean(ratios).toFixed(3) : '-';
+  return `${markdown(columns, cells)}\n\nGeometric mean, fastest ÷ chosen over ${ratios.length} rows: ${mean}`;
 }
 
 function summary(rows: readonly GemmRow[], peaks: Peaks): string[] {

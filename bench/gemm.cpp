@@ -1,8 +1,9 @@
 // bench_gemm: the linear operation of the CUDA backend beside cuBLAS and cuBLASLt. It prints one JSON object a line, of which
 // bench/gemm.ts (npm run bench:gemm) makes the table.
-//   bench_gemm [--dtype f16|bf16] [--filter TEXT] [--rounds N] [--seconds S] [--cublas FOLDER]… [--check | --device-only]
+//   bench_gemm [--dtype f16|bf16] [--filter TEXT] [--rounds N] [--seconds S] [--cublas FOLDER]… [--tiles] [--check | --device-only]
 //     --filter   rows whose "model part size" holds the text     --cublas   where to look, after the loader's own folders
 //     --seconds  no row is begun after it; rows are taken in an order that spreads over the table
+//     --tiles    instead of rivals, every tile of the device's table, whole and split: what its costs are to be set by
 //     --check    three tiny shapes: for a machine where only the answers matter
 //     --device-only  no products: what the device is, how fast it copies, what an empty node costs
 //
@@ -21,6 +22,7 @@
 #include <vector>
 
 #include "../native/cuda/backend.h"
+#include "../native/cuda/gemm.h"
 #include "../native/cuda/stream.h"
 #include "cublas.h"
 #include "gemm_kernels.h"
@@ -44,7 +46,7 @@ struct Options {
     int rounds = 15;
     double seconds = 1e9;
     std::vector<std::string> folders = {""};
-    bool check = false, device_only = false;
+    bool check = false, device_only = false, tiles = false;
 };
 
 void check(cudaError_t status, const char* what) {
@@ -251,6 +253,48 @@ private:
     std::unique_ptr<Buffer> workspace_;
 };
 
+/// Each tile of the device's table with each split, beside the one that is chosen.
+void measure_tiles(Machine& machine, const Row& row) {
+    Products products(machine, row);
+    const DType dtype = machine.options.dtype;
+    cuda::Device& device = static_cast<cuda::CudaStream&>(*machine.stream).context().device;
+    const cuda::Launch launch{device, machine.handle()};
+    auto operands = [&](const Products::Copy& c) {
+        const cuda::Matrix w{c.w.data(), dtype, row.N, row.K, row.K};
+        return cuda::GemmOperands{.x = c.x.data(), .x_pitch = row.K, .w = w, .constant = true, .rows = {.planned = row.M}};
+    };
+    std::printf(
+        "{\"kind\": \"tiles\", \"model\": \"%s\", \"part\": \"%s\", \"size\": \"%s\", \"M\": %lld, \"N\": %lld, \"K\": %lld, "
+        "\"chosen\": \"%s\", \"us\": {",
+        row.model.c_str(), row.part.c_str(), row.size.c_str(), (long long)row.M, (long long)row.N, (long long)row.K,
+        products.copies[0]->step->kernel.c_str());
+    const char* separator = "";
+    const auto tiles = device.hopper ? cuda::gemm_sm90_tiles() : cuda::gemm_sm80_tiles();
+    for (size_t i = 0; i < tiles.size(); ++i)
+        for (int splits = 1; splits <= tiles[i].most_splits; ++splits) {
+            const cuda::GemmTile tile{int(i), tiles[i].BM, tiles[i].BN, splits, tiles[i].swapped};
+            const cuda::GemmOperands any = operands(*products.copies[0]);
+            const int steps = any.steps(), part = (steps + splits - 1) / splits;
+            if ((splits - 1) * part >= steps) continue;
+            const Buffer workspace(*machine.backend, *machine.stream, device.hopper ? 0 : cuda::gemm_sm80_workspace(tile, any));
+            auto product = [&](const Products::Copy& c) {
+                const TensorView y{c.y.data(), dtype, {row.M, row.N}};
+                if (device.hopper) cuda::gemm_sm90(launch, {}, tile, operands(c), nullptr, {}, y);
+                else cuda::gemm_sm80(launch, {}, tile, operands(c), nullptr, {}, y, workspace.data());
+            };
+            product(*products.copies[0]);
+            auto recording = products.record(product);
+            std::vector<double> us;
+            for (int round = 0; round < machine.options.rounds; ++round)
+                us.push_back(machine.microseconds(*recording) / products.products);
+            std::printf("%s\"%s\": ", separator, cuda::name_of(tile, device.hopper).c_str());
+            print(us);
+            separator = ", ";
+        }
+    std::printf("}}\n");
+    std::fflush(stdout);
+}
+
 /// cuBLASLt's candidates, each timed in a recording of its own.
 struct Candidates {
     Candidates(Machine& machine, Products& products, const Problem& problem) : search(*machine.cublas, problem, kMostCandidates) {
@@ -337,8 +381,8 @@ Options parse(int argc, char** argv) {
     Options options;
     for (int i = 1; i < argc; ++i) {
         std::string name = argv[i];
-        if (name == "--check" || name == "--device-only") {
-            (name == "--check" ? options.check : options.device_only) = true;
+        if (name == "--check" || name == "--device-only" || name == "--tiles") {
+            (name == "--check" ? options.check : name == "--tiles" ? options.tiles : options.device_only) = true;
             continue;
         }
         if (i + 1 == argc) throw std::runtime_error(name + " needs a value");
@@ -390,7 +434,7 @@ int main(int argc, char** argv) {
         size_t next = 0, failed = 0;
         while (next < rows.size() && failed < kMostFailures && (next == 0 || seconds_since(begun) < options.seconds)) {
             try {
-                measure(machine, rows[next++]);
+                (options.tiles ? measure_tiles : measure)(machine, rows[next++]);
             } catch (const std::exception& error) {
                 std::fprintf(stderr, "bench_gemm: %s\n", error.what());
                 ++failed;

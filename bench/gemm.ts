@@ -6,7 +6,7 @@ import { cpus } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { gemmProgram } from './gemm-program';
-import { type GemmDevice, type GemmEnd, type GemmLine, type GemmRow, gemmTable } from './gemm-report';
+import { type GemmDevice, type GemmEnd, type GemmLine, type GemmRow, type GemmTiles, gemmTable, tilesTable } from './gemm-report';
 import { conditions, report } from './report';
 
 /** WARPSIGHT_CUBLAS (folders), the toolkit's folder, those of the packages that PyTorch brings. */
@@ -31,10 +31,12 @@ async function main(args: readonly string[]): Promise<void> {
   let device: GemmDevice | undefined;
   let end: GemmEnd | undefined;
   const rows: GemmRow[] = [];
+  const tiles: GemmTiles[] = [];
   for await (const text of createInterface({ input: child.stdout })) {
     const line = JSON.parse(text) as GemmLine;
     if (line.kind === 'device') device = line;
     if (line.kind === 'end') end = line;
+    if (line.kind === 'tiles') tiles.push(line);
     if (line.kind === 'row') {
       rows.push(line);
       console.log(`${line.model} ${line.part} ${line.size}: ${line.kernel}, difference ${line.difference}`);
@@ -42,14 +44,20 @@ async function main(args: readonly string[]): Promise<void> {
   }
   const code = await ended;
   process.exitCode = code;
-  if (!device || rows.length === 0) return;
+  if (!device || rows.length + tiles.length === 0) return;
   const rivals = device.cublas > 0 ? `cuBLAS ${device.cublas}` : 'cuBLAS was not found: WARPSIGHT_CUBLAS names its folder';
   if (args.includes('--check')) {
-    console.log(code === 0 ? `${rows.length} shapes agree with ${rivals}; no time was taken` : 'the check failed');
+    const done = tiles.length > 0 ? `${tiles.length} shapes ran with every tile` : `${rows.length} shapes agree with ${rivals}`;
+    console.log(code === 0 ? `${done}; no time was taken` : 'the check failed');
     return;
   }
+  const gpu = `${device.name}, ${device.multiprocessors} multiprocessors, L2 cache of ${(device.l2Bytes / 2 ** 20).toFixed(0)} MiB`;
+  if (tiles.length > 0) {
+    const about = { gpu, ...here, dtype: device.dtype };
+    return report(`gemm-tiles-${device.dtype}`, 'Tiles of the GEMMs', about, tilesTable(tiles), { device, tiles });
+  }
   const about = {
-    gpu: `${device.name}, ${device.multiprocessors} multiprocessors, L2 cache of ${(device.l2Bytes / 2 ** 20).toFixed(0)} MiB`,
+    gpu,
     ...here,
     dtype: device.dtype,
     rivals,

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <span>
+#include <string>
 
 #include "launch.h"
 
@@ -36,6 +37,13 @@ struct GemmTile {
     int BM = 0, BN = 0, splits = 1;
     bool swapped = false;  // BM counts rows of W, BN rows of x
 };
+
+/// "gemm_sm90_128x64_split4": rows of x, rows of W and parts of k.
+inline std::string name_of(const GemmTile& tile, bool hopper) {
+    std::string name = hopper ? "gemm_sm90_" : "gemm_sm80_";
+    name += std::to_string(tile.swapped ? tile.BN : tile.BM) + "x" + std::to_string(tile.swapped ? tile.BM : tile.BN);
+    return tile.splits > 1 ? name + "_split" + std::to_string(tile.splits) : name;
+}
 
 /// One row of a tier's table. The costs are a model's, in clocks of a multiprocessor: they choose between tiles and claim nothing
 /// else.

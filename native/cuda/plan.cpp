@@ -182,19 +182,11 @@ private:
         Device& device = context_->device;
         tile_ = device.hopper ? plan_gemm_sm90(device, g, activation) : plan_gemm_sm80(device, g);
         if (!device.hopper) workspace_bytes = gemm_sm80_workspace(tile_, g);
-        return tiled();
+        return name_of(tile_, device.hopper);
     }
     /// Whether the tensor-core kernels can read this product: 16-bit numbers in rows of whole 16-byte pieces.
     static bool tensor_cores(DType dtype, const GemmOperands& g) {
         return size_of(dtype) == 2 && g.w.rows > 0 && g.w.columns > 0 && g.x_pitch % 8 == 0 && g.w.pitch % 8 == 0;
-    }
-    /// "gemm_sm90_128x64_split4": rows of x, rows of W and parts of k.
-    std::string tiled() const {
-        int rows = tile_.swapped ? tile_.BN : tile_.BM, columns = tile_.swapped ? tile_.BM : tile_.BN;
-        std::string name = context_->device.hopper ? "gemm_sm90_" : "gemm_sm80_";
-        name += std::to_string(rows) + "x" + std::to_string(columns);
-        if (tile_.splits > 1) name += "_split" + std::to_string(tile_.splits);
-        return name;
     }
     static bool gated(const Linear& op) { return op.activation == Activation::silu_gate; }
     /// One row whatever the program is given: a batch that happens to be one must have the bits that it has in a larger one.
@@ -253,7 +245,7 @@ private:
         if (!tensor_cores(dtype, g)) return;
         Device& device = context_->device;
         tile_ = device.hopper ? plan_gemm_sm90_patches(device, g) : plan_gemm_sm80(device, g);
-        kernel = typed(("patches+" + tiled()).c_str(), dtype);
+        kernel = typed(("patches+" + name_of(tile_, device.hopper)).c_str(), dtype);
         workspace_bytes = patches_bytes(g) + (device.hopper ? 0 : gemm_sm80_workspace(tile_, g));
     }
     /// Patches as rows of the weight's padded width, zeros behind and in the rows of class tokens. Pixels keep their float32 as

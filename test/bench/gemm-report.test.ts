@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { type GemmDevice, type GemmRow, gemmTable, peaksOf } from '../../bench/gemm-report';
+import { type GemmDevice, type GemmRow, type GemmTiles, gemmTable, peaksOf, tilesTable } from '../../bench/gemm-report';
 import { geometricMean, median, quantile } from '../../bench/statistics';
 
 const device: GemmDevice = {
@@ -86,5 +86,29 @@ describe('statistics of the benches', () => {
   it('take the mean of ratios geometrically', () => {
     expect(geometricMean([4, 0.25])).closeTo(1, 1e-12);
     expect(geometricMean([2, 8])).closeTo(4, 1e-12);
+  });
+});
+
+describe('the table of bench:gemm --tiles', () => {
+  const size = { kind: 'tiles', model: 'model', part: 'fc1', size: '', M: 50, N: 3072, K: 768 } as const;
+  const tiles = (chosen: string): GemmTiles => ({
+    ...size,
+    chosen,
+    us: { gemm_a: [4, 5, 6], gemm_b_split2: [2, 9, 3], gemm_c: [8] },
+  });
+
+  it('has the chosen tile beside the fastest, and how much is lost in the mean', () => {
+    const lines = tilesTable([tiles('gemm_a<half>'), tiles('gemm_b_split2<half>')]).split('\n');
+    expect(lines[2]).contain('| gemm_a<half> | 5.00 | gemm_b_split2 | 3.00 | 0.60 |');
+    expect(lines[3]).contain('| gemm_b_split2<half> | 3.00 | gemm_b_split2 | 3.00 | 1.00 |');
+    expect(lines.at(-1)).equal('Geometric mean, fastest ÷ chosen over 2 rows: 0.775');
+  });
+
+  it('has no time for a kernel that is not of the table', () => {
+    expect(
+      tilesTable([tiles('gemv_rows<half>')])
+        .split('\n')
+        .at(-1),
+    ).equal('Geometric mean, fastest ÷ chosen over 0 rows: -');
   });
 });

@@ -66,6 +66,18 @@ describe('bench:gemm --check', () => {
     expect(status).equal(0);
   });
 
+  it('runs every tile of the device, whole and split', () => {
+    const { status, stderr, lines } = run(['--tiles']);
+    expect([status, stderr]).deep.equal([0, '']);
+    const tiles = lines.slice(1, -1);
+    expect(tiles).length(3);
+    for (const { chosen, us } of tiles) {
+      expect(Object.keys(us), 'a name for each').length.above(4);
+      expect(chosen).match(/^gem[mv]\w*<half>$/);
+      for (const samples of Object.values(us)) expect(samples).length(2);
+    }
+  });
+
   it('goes without rivals where there are none, and takes the rows that are asked for', () => {
     const { status, lines } = run(['--filter', 'one row']);
     expect(status).equal(0);
