@@ -1,6 +1,7 @@
 // bench_gemm: the linear operation of the CUDA backend beside cuBLAS and cuBLASLt. It prints one JSON object a line, of which
 // bench/gemm.ts (npm run bench:gemm) makes the table.
-//   bench_gemm [--dtype f16|bf16] [--filter TEXT] [--rounds N] [--seconds S] [--cublas FOLDER]… [--tiles] [--check | --device-only]
+//   bench_gemm [--dtype f16|bf16] [--filter TEXT] [--rounds N] [--seconds S] [--cublas FOLDER]… [--tiles]
+//              [--check | --device-only]
 //     --filter   rows whose "model part size" holds the text     --cublas   where to look, after the loader's own folders
 //     --seconds  no row is begun after it; rows are taken in an order that spreads over the table
 //     --tiles    instead of rivals, every tile of the device's table, whole and split: what its costs are to be set by
