@@ -55,28 +55,42 @@ export function gpus() {
   return [];
 }
 
+/** What an addon for any GPU holds; the kernels for Hopper use instructions that only the variant 90a has. */
+const everyArch = ['80', '86', '89', '90a'];
+
 /**
- * nvcc's -gencode values for a list of architectures.
- * @param {string} archs "native" (the GPUs seen), "all", or compute capabilities without the dot: "90a;80"
- * @returns {string[]} one front end per virtual architecture: "arch=compute_80,code=[sm_80,compute_80]"
+ * nvcc's -gencode values for a list of architectures: machine code for each, with one front end for all of a major number.
+ * @param {string} archs words between semicolons: "native" (the GPUs seen, or all), "all", compute capabilities without the dot ("80"), and
+ *   "ptx": GPUs that come later get the PTX of the highest that is no variant, as they take that of none
+ * @returns {string[]} "arch=compute_80,code=[sm_80,sm_86,compute_80]", "arch=compute_90a,code=sm_90a"
  */
 export function gencode(archs) {
-  if (archs === 'all') return ['arch=compute_80,code=[sm_80,sm_86,sm_89,compute_80]', 'arch=compute_90a,code=sm_90a'];
-  if (archs === 'native') {
-    const seen = [...new Set(gpus().map(({ capability }) => capability.replace('.', '')))];
-    if (seen.length === 0) return gencode('all');
-    return gencode(seen.map((arch) => (arch === '90' ? '90a' : arch)).join(';'));
+  const words = archs.split(/[;,\s]+/).filter(Boolean);
+  const listed = new Set(words.filter((word) => word !== 'ptx').flatMap(archsOf));
+  const fronts = new Map(); // virtual architecture → what is made from it
+  for (const arch of [...listed].sort((a, b) => Number.parseInt(a, 10) - Number.parseInt(b, 10))) {
+    const shared = [...fronts.keys()].find((front) => /^\d+$/.test(front + arch) && front.slice(0, -1) === arch.slice(0, -1));
+    const front = shared ?? arch;
+    fronts.set(front, [...(fronts.get(front) ?? []), `sm_${arch}`]);
   }
-  return archs
-    .split(/[;,\s]+/)
-    .filter(Boolean)
-    .map((arch) => {
-      if (!/^\d{2,3}[af]?$/.test(arch))
-        fail(`WARPSIGHT_CUDA_ARCHS: "${arch}" is no compute capability: give native, all, or a list such as 90a;80`);
-      return /[af]$/.test(arch)
-        ? `arch=compute_${arch},code=sm_${arch}`
-        : `arch=compute_${arch},code=[sm_${arch},compute_${arch}]`;
-    });
+  if (words.includes('ptx')) {
+    const latest = [...fronts.keys()].filter((front) => /^\d+$/.test(front)).at(-1);
+    if (latest === undefined)
+      fail(`WARPSIGHT_CUDA_ARCHS: ptx needs an architecture that is no variant, such as 80, beside it: "${archs}"`);
+    fronts.get(latest).push(`compute_${latest}`);
+  }
+  return [...fronts].map(([front, codes]) => `arch=compute_${front},code=${codes.length > 1 ? `[${codes}]` : codes[0]}`);
+}
+
+function archsOf(word) {
+  if (word === 'all') return everyArch;
+  if (word === 'native') {
+    const seen = gpus().map(({ capability }) => capability.replace('.', ''));
+    return seen.length > 0 ? seen.flatMap(archsOf) : everyArch;
+  }
+  if (!/^\d{2,3}[af]?$/.test(word))
+    fail(`WARPSIGHT_CUDA_ARCHS: "${word}" is no compute capability: give native, all, or a list such as 80;90a;ptx`);
+  return [word === '90' ? '90a' : word];
 }
 
 /** Whether and for what the CUDA backend is built, from the environment and what is there; see README, "Building". */

@@ -30,22 +30,32 @@ describe('native/sources.json', () => {
 });
 
 describe('the build scripts', () => {
-  it('translate WARPSIGHT_CUDA_ARCHS into one front end per virtual architecture', () => {
-    expect(JSON.parse(gencode('90a;80').stdout)).deep.equal([
-      'arch=compute_90a,code=sm_90a',
-      'arch=compute_80,code=[sm_80,compute_80]',
-    ]);
-    expect(JSON.parse(gencode('all').stdout)).deep.equal([
-      'arch=compute_80,code=[sm_80,sm_86,sm_89,compute_80]',
-      'arch=compute_90a,code=sm_90a',
-    ]);
+  for (const [archs, expected] of [
+    ['all', ['arch=compute_80,code=[sm_80,sm_86,sm_89]', 'arch=compute_90a,code=sm_90a']],
+    ['all;ptx', ['arch=compute_80,code=[sm_80,sm_86,sm_89,compute_80]', 'arch=compute_90a,code=sm_90a']],
+    ['90a;80', ['arch=compute_80,code=sm_80', 'arch=compute_90a,code=sm_90a']],
+    ['90', ['arch=compute_90a,code=sm_90a']],
+    ['90,90a 86', ['arch=compute_86,code=sm_86', 'arch=compute_90a,code=sm_90a']],
+    ['120;100a;121;ptx', ['arch=compute_100a,code=sm_100a', 'arch=compute_120,code=[sm_120,sm_121,compute_120]']],
+  ] as const) {
+    it(`translate WARPSIGHT_CUDA_ARCHS=${archs} into one front end for each major number`, () => {
+      expect(JSON.parse(gencode(archs).stdout)).deep.equal(expected);
+    });
+  }
+
+  it('refuse PTX where there is none that a later GPU takes', () => {
+    const { status, stderr } = gencode('90a;ptx');
+    expect(status).equal(1);
+    expect(stderr).equal(
+      'warpsight: WARPSIGHT_CUDA_ARCHS: ptx needs an architecture that is no variant, such as 80, beside it: "90a;ptx"\n',
+    );
   });
 
   it('refuse an architecture that is none', () => {
     const { status, stderr } = gencode('hopper');
     expect(status).equal(1);
     expect(stderr).equal(
-      'warpsight: WARPSIGHT_CUDA_ARCHS: "hopper" is no compute capability: give native, all, or a list such as 90a;80\n',
+      'warpsight: WARPSIGHT_CUDA_ARCHS: "hopper" is no compute capability: give native, all, or a list such as 80;90a;ptx\n',
     );
   });
 
