@@ -1,5 +1,5 @@
 // Where the package is, and running programs.
-import { spawnSync } from 'node:child_process';
+import { execFile, spawnSync } from 'node:child_process';
 import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -25,6 +25,17 @@ export function run(program, args, { mayFail = false, env = {}, cwd = root, quie
 export function capture(program, args, { cwd = root, env = {}, input } = {}) {
   const result = spawnSync(program, args, { cwd, input, encoding: 'utf8', env: { ...process.env, ...env } });
   return { ok: !result.error && result.status === 0, stdout: result.stdout ?? '', stderr: result.stderr ?? '' };
+}
+
+/**
+ * The same while other programs run.
+ * @returns {Promise<{ ok: boolean, stdout: string, stderr: string }>}
+ */
+export function captureAsync(program, args, { cwd = root, env = {} } = {}) {
+  const options = { cwd, env: { ...process.env, ...env }, encoding: 'utf8', maxBuffer: 1 << 26 };
+  return new Promise((done) => {
+    execFile(program, args, options, (error, stdout, stderr) => done({ ok: error === null, stdout, stderr }));
+  });
 }
 
 /** Ends this process with a message for people. */
