@@ -2,6 +2,7 @@ import type { DType } from './dtype';
 import { WarpsightError } from './errors';
 import { type Counters, type DeviceInfo, type DeviceMemory, native } from './native';
 import { compile, type InputSpec, type Program, type ProgramResult } from './program';
+import { type Peaks, peaksOf } from './roofline';
 import type { Tensor } from './tensor';
 
 export type DeviceName = 'auto' | 'cpu' | 'cuda' | `cuda:${number}`;
@@ -18,6 +19,14 @@ export class Device {
   /** Bytes on the device, in total and free, and what this process holds there. */
   memory(): DeviceMemory {
     return native.deviceMemory(this.name);
+  }
+
+  /**
+   * What the roofline of profiles is made of: figures of the GPU's data sheet, or for the CPU measured once. Undefined for a GPU that is not in the
+   * table.
+   */
+  peaks(): Promise<Peaks | undefined> {
+    return peaksOf(this.name);
   }
 
   /**

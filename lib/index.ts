@@ -39,7 +39,8 @@ export * as ops from './ops';
 export { ImageProcessor } from './preprocess/image-processor';
 export type { ImageInput, PixelTensor, RawPixels } from './preprocess/image-source';
 export { Tokenizer } from './preprocess/tokenizer';
-export { dim, type InputSpec, type LaunchOptions, type Program } from './program';
+export type { StepProfile } from './profile';
+export { dim, type InputSpec, type LaunchOptions, type ProfileOptions, type Program } from './program';
 export {
   type CandidateInputs,
   Candidates,
@@ -51,6 +52,7 @@ export {
   type Retriever,
   retrieveAndRerank,
 } from './retrieve-and-rerank';
+export type { Peaks } from './roofline';
 export type { Shape } from './shape';
 export { scope, Tensor, type TensorOptions } from './tensor';
 export { Weight, type WeightOptions } from './weight';

@@ -9,6 +9,8 @@ import {
   type StepInfo,
   type TypedArray,
 } from './native';
+import { rated, type StepProfile, writeTrace } from './profile';
+import { queueRun } from './queue-run';
 import { elements, type Shape } from './shape';
 import { kFixed, type Leading, Tensor } from './tensor';
 import { type Dim, Trace } from './trace';
@@ -34,6 +36,11 @@ export interface LaunchOptions {
   readonly signal?: AbortSignal | undefined;
   /** Tensors that receive the outputs, in the order in which the function returns them; nothing is allocated then. */
   readonly out?: readonly Tensor[];
+}
+
+export interface ProfileOptions extends Pick<LaunchOptions, 'sizes'> {
+  /** A file for the times as a Chrome trace, which chrome://tracing and ui.perfetto.dev show. */
+  readonly trace?: string;
 }
 
 /** Arrays that are read later where they lie: nobody may change them until the run is done. */
@@ -99,7 +106,8 @@ export class Program<R extends ProgramResult = ProgramResult> {
     const symbols = this.#symbols(inputs, options.sizes ?? {});
     const flag = signal ? flagOf(signal) : null;
     const outHandles = out?.map((tensor) => storedHandle(tensor, this.#device));
-    const handles = native.run(
+    const handles = queueRun(
+      this.#device,
       this.#live(),
       options.bulk ?? false,
       symbols,
@@ -112,14 +120,19 @@ export class Program<R extends ProgramResult = ProgramResult> {
     return this.#rebuild(handles.map((handle, i) => this.#wrap(handle, i, symbols)));
   }
 
-  /** Runs once, step by step, and says how long each took. */
-  async profile(
-    inputs: readonly ProgramInput[],
-    options: Pick<LaunchOptions, 'sizes'> = {},
-  ): Promise<(StepInfo & { readonly ms: number })[]> {
+  /**
+   * Runs once and says what the device took for each step: on CUDA the time between events around it, launches and not a
+   * graph, so that no kernel starts before the one in front of it has ended. The first run of a kernel is slower: run the program before.
+   *
+   * @returns the steps in order, with times and the share of the roofline; {@link Device.peaks} says what that is measured against
+   * @throws {WarpsightError} as run(); ERR_ARGUMENT if the trace can't be written
+   */
+  async profile(inputs: readonly ProgramInput[], options: ProfileOptions = {}): Promise<StepProfile[]> {
     const symbols = this.#symbols(inputs, options.sizes ?? {});
     const times = await native.profile(this.#live(), false, symbols, this.#nativeInputs(inputs));
-    return this.steps.map((step, i) => ({ ...step, ms: times[i] ?? 0 }));
+    const steps = await rated(this.#device, this.steps, times);
+    if (options.trace !== undefined) await writeTrace(options.trace, [{ name: 'program', device: this.#device, steps }]);
+    return steps;
   }
 
   dispose(): void {

@@ -8,6 +8,7 @@ import {
   type NativeTensor,
   native,
 } from './native';
+import { queueRun } from './queue-run';
 import type { Shape } from './shape';
 import { kFixed, type Leading, letGo, type Stored, Tensor } from './tensor';
 import { Weight } from './weight';
@@ -158,7 +159,7 @@ export function call(op: string, params: Params, inputs: readonly Operand[], out
   });
   const made = trace.record(op, params, operands, outputs);
   const program = native.compile(first.device, { ...trace.describe(made), record: false });
-  const results = native.run(program, false, [], handles, null, null, null);
+  const results = queueRun(first.device, program, false, [], handles, null, null, null);
   native.dispose(program);
   return results.map((handle, i) => Tensor.stored(handle, outputs[i]!.dtype, outputs[i]!.shape, first.device));
 }

@@ -1,7 +1,17 @@
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { expect } from 'chai';
 import { counters, device, dim, ops, scope, Tensor, Weight } from '../lib';
 import { expectError } from './support/errors';
 import { expectClose, normal } from './support/numbers';
+
+interface TraceEvent {
+  readonly name: string;
+  readonly ts: number;
+  readonly dur: number;
+  readonly args: { readonly kernel?: string };
+}
 
 const K = 24;
 const N = 40;
@@ -139,6 +149,60 @@ describe('Program', () => {
     const steps = await program.profile([new Float32Array(64 * 64)]);
     expect(steps.map(({ op }) => op)).to.deep.equal(['softmax', 'softmax']);
     for (const { ms } of steps) expect(ms).to.be.at.least(0);
+  });
+
+  it('says how near a step comes to the peaks of the device', async () => {
+    const peaks = await device('cpu').peaks();
+    expect(peaks?.source).to.match(/^measured with \d+ threads: 64 MiB of weights for one row/);
+    expect(peaks!.bandwidth).to.be.within(1e8, 1e13);
+    expect(peaks!.float32).to.be.within(1e8, 1e14);
+    expect(await device('cpu').peaks(), 'measured once').to.equal(peaks);
+
+    const w = Weight.matrix(normal(512 * 512, 1), [512, 512]);
+    const program = device('cpu').compile((x) => ops.softmax(ops.linear(x as Tensor<'float32'>, w)), [{ shape: [256, 512] }]);
+    const [linear, softmax] = await program.profile([normal(256 * 512, 2)]);
+    expect(linear).to.include({
+      op: 'linear',
+      shapes: '([256, 512], [512, 512], -, -)',
+      flops: 2 * 256 * 512 * 512,
+      bound: 'compute',
+    });
+    expect(linear!.roofline).to.be.closeTo((1000 * linear!.flops) / peaks!.float32 / linear!.ms, 1e-9);
+    expect(softmax).to.include({ op: 'softmax', bytes: 2 * 4 * 256 * 512, bound: 'memory' });
+    expect(softmax!.roofline).to.be.closeTo((1000 * softmax!.bytes) / peaks!.bandwidth / softmax!.ms, 1e-9);
+    expect(linear!.roofline, 'no faster than it can be').to.be.below(2);
+  });
+
+  it('writes a Chrome trace of a profile', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'warpsight-trace-'));
+    const trace = join(folder, 'trace.json');
+    const program = device('cpu').compile((x) => ops.argmax(ops.softmax(x as Tensor<'float32'>)), [{ shape: [64, 64] }]);
+    try {
+      const steps = await program.profile([new Float32Array(64 * 64)], { trace });
+      const { traceEvents }: { traceEvents: TraceEvent[] } = JSON.parse(readFileSync(trace, 'utf8'));
+      const [run, ...events] = traceEvents;
+      expect(run).to.deep.include({ name: 'program', ph: 'X', pid: 'cpu', ts: 0 });
+      expect(events.map(({ name }) => name)).to.deep.equal(['softmax', 'argmax']);
+      expect(events.map(({ args }) => args.kernel)).to.deep.equal(steps.map(({ kernel }) => kernel));
+      expect(events.map(({ dur }) => dur)).to.deep.equal(steps.map(({ ms }) => 1000 * ms));
+      expect(events[1]!.ts, 'one after the other').to.equal(events[0]!.dur);
+      expect(run!.dur).to.equal(events[1]!.ts + events[1]!.dur);
+
+      const nowhere = { trace: join(folder, 'nowhere', 'trace.json') };
+      const message = /^the trace cannot be written: ENOENT/;
+      await expectError(() => program.profile([new Float32Array(64 * 64)], nowhere), 'ERR_ARGUMENT', message);
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  });
+
+  it('profiles what fails with the error that a run has', async () => {
+    const wide = Tensor.from(new Float32Array(1 << 20), [1 << 20, 1]);
+    const program = device('cpu').compile(
+      (x, y) => ops.scaledLogits(x as Tensor<'float32'>, y as Tensor<'float32'>, 0),
+      [{ shape: [1 << 20, 1] }, { shape: [1 << 20, 1] }],
+    );
+    await expectError(() => program.profile([wide, wide]), 'ERR_OUT_OF_MEMORY');
   });
 
   it('refuses a function that returns its input, and use after dispose()', async () => {

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { resolveCheckpoint } from '../checkpoint/hub';
 import { JsonObject, readJson } from '../checkpoint/json';
-import type { ChatMessage, GenerateOptions, Generation } from '../index';
+import type { ChatMessage, GenerateOptions, Generation, ImageInput } from '../index';
 import type { CLIP } from '../models/clip';
 import { type Arguments, UsageError } from './arguments';
 import { Progress, waitFor } from './terminal';
@@ -15,22 +15,31 @@ export async function loadModel(args: Arguments, folder = args.text('model')): P
 
 /** What a conversation is held with. */
 export interface ChatModel {
+  readonly device: string;
+  readonly dtype: string;
   readonly seesPictures: boolean;
   readonly hasChatTemplate: boolean;
-  generate(asked: GenerateOptions & Asked, images: readonly string[]): Generation;
+  generate(asked: GenerateOptions & Asked, images: readonly ImageInput[]): Generation;
   dispose(): void;
 }
 
 type Asked = { readonly prompt: string } | { readonly messages: readonly ChatMessage[] };
 
-/** The LLaVA or the Llama that --model names. */
-export async function loadChatModel(args: Arguments): Promise<ChatModel> {
-  const name = args.text('model');
-  if (name === undefined) throw new UsageError('chat needs --model: the model that ships can not talk');
+/** Whether a checkpoint generates text, as a LLaVA or a Llama does. */
+export async function canTalk(name: string): Promise<boolean> {
+  return ['llava', 'llama'].includes((await configOf(await resolveCheckpoint(name))).string('model_type') ?? '');
+}
+
+async function configOf(folder: string): Promise<JsonObject> {
+  return JsonObject.parse('config.json', (await readJson(join(folder, 'config.json'), 1 << 20, 'ERR_CONFIG')) ?? {});
+}
+
+/** The LLaVA or the Llama of a folder. */
+export async function loadChatModel(args: Arguments, name: string): Promise<ChatModel> {
   const options = loadOptions(args);
   const { LLaVA, Llama } = await library(args);
   const folder = await resolveCheckpoint(name);
-  const config = JsonObject.parse('config.json', (await readJson(join(folder, 'config.json'), 1 << 20, 'ERR_CONFIG')) ?? {});
+  const config = await configOf(folder);
   const progress = new Progress();
   const onProgress = ({ loaded, total }: { readonly loaded: number; readonly total: number }) =>
     progress.update(`loading ${name} … ${Math.floor((100 * loaded) / total)} %`);
@@ -39,6 +48,8 @@ export async function loadChatModel(args: Arguments): Promise<ChatModel> {
     if (config.string('model_type') === 'llava' || config.get('vision_config') !== undefined) {
       const llava = await LLaVA.fromPretrained(folder, asked);
       return {
+        device: llava.device,
+        dtype: llava.dtype,
         seesPictures: true,
         hasChatTemplate: llava.chatTemplate !== undefined,
         generate: (given, images) => llava.generate({ ...given, images }),
@@ -47,6 +58,8 @@ export async function loadChatModel(args: Arguments): Promise<ChatModel> {
     }
     const llama = await Llama.fromPretrained(folder, asked);
     return {
+      device: llama.device,
+      dtype: llama.dtype,
       seesPictures: false,
       hasChatTemplate: llama.chatTemplate !== undefined,
       generate: (given) => llama.generate(given),

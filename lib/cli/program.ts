@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import type { Options } from 'yargs';
 import { Arguments, hideDash, UsageError } from './arguments';
 import { type Command, commonOptions, type Option } from './command';
+import { bench } from './commands/bench';
 import { chat } from './commands/chat';
 import { classify } from './commands/classify';
 import { embed } from './commands/embed';
@@ -10,7 +11,7 @@ import { info } from './commands/info';
 import { nearest } from './nearest';
 import { printable, stdout } from './terminal';
 
-const commands: readonly Command[] = [classify, embed, chat, info];
+const commands: readonly Command[] = [classify, embed, chat, bench, info];
 
 /** @returns the exit code: 0, 1 it failed, 2 wrong usage */
 export async function main(words: readonly string[]): Promise<number> {

@@ -4,6 +4,7 @@
 #include <bit>
 #include <chrono>
 #include <cstring>
+#include <thread>
 
 namespace warpsight::cuda {
 namespace {
@@ -21,6 +22,32 @@ void wait(Device& device, cudaEvent_t event) {
     }
     device.check(cudaEventSynchronize(event), "queued work failed");
 }
+
+/// An event that keeps the time.
+class CudaMark final : public Mark {
+public:
+    CudaMark(std::shared_ptr<Context> context, cudaStream_t stream) : context_(std::move(context)) {
+        context_->device.enter();
+        context_->device.check(cudaEventCreate(&event_), "an event cannot be made");
+        context_->device.check(cudaEventRecord(event_, stream), "an event cannot be recorded");
+    }
+    ~CudaMark() override {
+        if (event_ != nullptr && context_->device.try_enter())
+            context_->device.note(cudaEventDestroy(event_), "an event cannot be destroyed");
+    }
+
+    double since(const Mark& earlier) const override {
+        float ms = 0;
+        context_->device.enter();
+        context_->device.check(cudaEventElapsedTime(&ms, static_cast<const CudaMark&>(earlier).event_, event_),
+                               "a time cannot be read");
+        return double(ms);
+    }
+
+private:
+    std::shared_ptr<Context> context_;
+    cudaEvent_t event_ = nullptr;
+};
 
 }  // namespace
 
@@ -158,6 +185,15 @@ std::shared_ptr<CudaStream::Fence> CudaStream::make_fence() {
 
 std::function<void()> CudaStream::fence() {
     return [fence = make_fence()] { fence->finish(); };
+}
+
+std::unique_ptr<Mark> CudaStream::mark() { return std::make_unique<CudaMark>(context_, stream_); }
+
+void CudaStream::delay(std::chrono::microseconds time) {
+    context_->device.enter();
+    auto sleep = [](void* us) { std::this_thread::sleep_for(std::chrono::microseconds(reinterpret_cast<intptr_t>(us))); };
+    context_->device.check(cudaLaunchHostFunc(stream_, sleep, reinterpret_cast<void*>(intptr_t(time.count()))),
+                           "a stream cannot be delayed");
 }
 
 void CudaStream::synchronize() { make_fence()->finish(); }

@@ -43,6 +43,8 @@ public:
     void synchronize() override;
     void wait_for(Stream& other) override;
     std::function<void()> fence() override;
+    std::unique_ptr<Mark> mark() override;
+    void delay(std::chrono::microseconds time) override;
 
     cudaStream_t handle() const { return stream_; }
     Context& context() const { return *context_; }

@@ -388,25 +388,25 @@ Napi::Value run(const Napi::CallbackInfo& info) {
     return handles;
 }
 
-// profile(program, bulk, symbols, inputs): Promise<number[]>, milliseconds of each step, run one by one
+// profile(program, bulk, symbols, inputs): Promise<number[]>, milliseconds that the device took for each step
 Napi::Value profile(const Napi::CallbackInfo& info) {
     Napi::Env env = info.Env();
     PreparedRun run = prepare_run(info);
-    auto times = std::make_shared<std::vector<StepProfile>>(program_of(info[0])->steps().size());
+    auto times = std::make_shared<std::vector<double>>(program_of(info[0])->steps().size());
     auto completions = Environment::of(env).completions();
     auto deferred = Napi::Promise::Deferred::New(env);
     completions->wait_started(env);
     Napi::Array owners = Napi::Array::New(env, run.borrowed.size());
     for (uint32_t i = 0; i < run.borrowed.size(); ++i) owners.Set(i, run.borrowed[i]);
     uint64_t id = Environment::of(env).hold(owners);
-    run.job->profile = times.get();
-    run.job->on_finish = [completions, deferred, times, id, output = run.outputs.at(0)](RunJob&) {
-        completions->post([completions, deferred, times, id, failure = output->failure()](Napi::Env env) {
+    run.job->step_ms = times.get();
+    run.job->on_finish = [completions, deferred, times, id](RunJob& done) {
+        completions->post([completions, deferred, times, id, failure = done.failure](Napi::Env env) {
             completions->wait_finished(env);
             Environment::of(env).let_go(id);
             if (failure) return deferred.Reject(make_error(env, failure->code, failure->message));
             Napi::Array list = Napi::Array::New(env, times->size());
-            for (uint32_t i = 0; i < times->size(); ++i) list.Set(i, (*times)[i].ms);
+            for (uint32_t i = 0; i < times->size(); ++i) list.Set(i, (*times)[i]);
             deferred.Resolve(list);
         });
     };

@@ -2,6 +2,7 @@
 // weights, plans operations into steps and runs them in order on a stream. Nothing here names a thread pool or a cudaStream_t.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <span>
@@ -80,6 +81,14 @@ public:
     size_t workspace_bytes = 0;   // scratch that lives during the step only
 };
 
+/// A point in the work of a stream.
+class Mark {
+public:
+    virtual ~Mark() = default;
+    /// Milliseconds of the device from an earlier mark of the same stream to this one; both have been passed.
+    virtual double since(const Mark& earlier) const = 0;
+};
+
 /// Order of execution on a device. CPU: steps run in the caller's thread with the pool's help. CUDA: a cudaStream_t.
 class Stream {
 public:
@@ -94,6 +103,10 @@ public:
     virtual void wait_for(Stream& other) = 0;
     /// A function that waits (in any thread) for the work given so far; empty if it is done already (CPU).
     virtual std::function<void()> fence() = 0;
+    /// Marks the end of the work given so far.
+    virtual std::unique_ptr<Mark> mark() = 0;
+    /// Work given from here on starts so much later, and then without gaps if it was given meanwhile. Nothing on the CPU.
+    virtual void delay(std::chrono::microseconds time) = 0;
 };
 
 /// A recorded sequence of launches, replayed as one (a CUDA graph).

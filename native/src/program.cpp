@@ -1,7 +1,6 @@
 #include "program.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cstring>
 
 #include "counters.h"
@@ -218,7 +217,7 @@ void RunJob::start(Lane& lane) {
     if (program_->spec_.symbols && program_->inside_)
         lane.stream().upload(arena_ + program_->symbols_offset_, symbols_.data(), symbols_.size() * sizeof(int32_t));
 
-    if (program_->inside_ && !profile) {
+    if (program_->inside_ && !step_ms) {
         Program::Recorded& recorded = program_->recordings_[&lane];
         if (!recorded.recording || recorded.arena != arena_) {
             recorded.recording = lane.backend().record(lane.stream(), [&] {
@@ -229,6 +228,8 @@ void RunJob::start(Lane& lane) {
         recorded.recording->launch(lane.stream());
         next_ = program_->steps_.size();
     }
+    // A launch takes some microseconds of this thread, more than a small kernel: while the device waits, all are queued.
+    if (step_ms) lane.stream().delay(std::chrono::microseconds(20) * program_->steps_.size());
 }
 
 void RunJob::stage_inputs(Lane& lane, std::byte*) {
@@ -272,13 +273,9 @@ void RunJob::run_step(Lane& lane, size_t index) {
     if (program_->spec_.symbols && program_->inside_)
         arguments.symbols = reinterpret_cast<const int32_t*>(arena_ + program_->symbols_offset_);
     counters().steps.fetch_add(1, std::memory_order_relaxed);
-    if (!profile) return step.step->run(lane.stream(), arguments);
-
-    lane.stream().synchronize();
-    auto begin = std::chrono::steady_clock::now();
+    if (step_ms && index == 0) marks_.push_back(lane.stream().mark());
     step.step->run(lane.stream(), arguments);
-    lane.stream().synchronize();
-    (*profile)[index].ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count();
+    if (step_ms) marks_.push_back(lane.stream().mark());
 }
 
 void RunJob::settle(Lane& lane) {
@@ -292,14 +289,21 @@ void RunJob::settle(Lane& lane) {
         if (input->lane().get() != &lane && input->lane()->device() == lane.device())
             input->lane()->stream().wait_for(lane.stream());
     for (const auto& output : outputs_) output->set_ready();
+    if (step_ms) fence = lane.stream().fence();
 }
 
 void RunJob::cancel(const std::shared_ptr<const Failure>& why) {
+    failure = why;
     for (const auto& output : outputs_)
         if (!output->settled()) output->poison(why);
 }
 
 void RunJob::finish() {
+    try {
+        for (size_t i = 1; i < marks_.size() && !failure; ++i) (*step_ms)[i - 1] = marks_[i]->since(*marks_[i - 1]);
+    } catch (const Error& error) {
+        failure = std::make_shared<Failure>(Failure{error.code(), error.what()});
+    }
     if (on_finish) on_finish(*this);
 }
 

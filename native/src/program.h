@@ -60,11 +60,6 @@ struct RunInput {
     HostCopy owned;
 };
 
-/// What one step took; times in milliseconds.
-struct StepProfile {
-    double ms = 0;
-};
-
 class Program : public std::enable_shared_from_this<Program> {
 public:
     /// Plans every step; throws what a step's plan throws, naming operation and shapes.
@@ -119,8 +114,9 @@ public:
     void finish() override;
     void cancel(const std::shared_ptr<const Failure>& why) override;
 
-    std::shared_ptr<std::atomic<bool>> aborted;   // optional: read between steps
-    std::vector<StepProfile>* profile = nullptr;  // filled if given; runs step by step
+    std::shared_ptr<std::atomic<bool>> aborted;  // optional: read between steps
+    std::vector<double>* step_ms = nullptr;      // filled if given: what the device took for each step, not replayed
+    std::shared_ptr<const Failure> failure;      // once finished
     std::function<void(RunJob&)> on_finish;
 
 private:
@@ -138,6 +134,7 @@ private:
     std::byte* arena_ = nullptr;
     size_t next_ = 0;
     bool started_ = false;
+    std::vector<std::unique_ptr<Mark>> marks_;  // with step_ms: before the first step and behind each
 };
 
 /// Copies a tensor's bytes to host memory, 16-bit floats widened to float32 on request.

@@ -50,7 +50,7 @@ describe('warpsight, the program', function () {
     expect(await warpsight(['--version'])).to.deep.equal({ code: 0, out: `${file.version}\n`, err: '' });
     const { code, out } = await warpsight(['--help']);
     expect(code).to.equal(0);
-    for (const name of ['classify', 'embed', 'chat', 'info']) expect(out).to.contain(`warpsight ${name}`);
+    for (const name of ['classify', 'embed', 'chat', 'bench', 'info']) expect(out).to.contain(`warpsight ${name}`);
     expect((await warpsight(['classify', '--help'])).out)
       .to.contain('--labels-file')
       .and.to.contain('Examples');
@@ -177,7 +177,7 @@ describe('warpsight, the program', function () {
   });
 
   const wrong: [string, string[], RegExp][] = [
-    ['no command', [], /a command is needed: classify, embed, chat, info/],
+    ['no command', [], /a command is needed: classify, embed, chat, bench, info/],
     ['an unknown command', ['clasify'], /unknown command clasify: did you mean classify\?/],
     ['an unknown option', ['classify', rocket, '--lables', 'a'], /unknown option --lables: did you mean --labels\?/],
     ['no labels', ['classify', rocket], /labels are needed/],

@@ -1,7 +1,7 @@
 import { createInterface } from 'node:readline';
 import { WarpsightError } from '../../errors';
 import type { GenerateOptions, GenerationResult } from '../../index';
-import type { Arguments } from '../arguments';
+import { type Arguments, UsageError } from '../arguments';
 import type { Command } from '../command';
 import { Conversation } from '../conversation';
 import { loadChatModel } from '../model';
@@ -35,7 +35,9 @@ export const chat: Command = {
     const images = args.texts('image');
     const prompt = args.text('prompt');
     const options = generateOptions(args);
-    const model = await loadChatModel(args);
+    const name = args.text('model');
+    if (name === undefined) throw new UsageError('chat needs --model: the model that ships can not talk');
+    const model = await loadChatModel(args, name);
     try {
       const speaker = new Speaker(new Conversation(model, images), options, args.flag('json'));
       return prompt === undefined ? await speaker.converse() : await speaker.answerOnce(prompt);

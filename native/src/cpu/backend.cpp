@@ -1,5 +1,6 @@
 #include "backend.h"
 
+#include <chrono>
 #include <cstring>
 
 #include "isa.h"
@@ -40,6 +41,16 @@ WeightHandle weight_input(const StepSpec& spec, size_t index, WeightLayout layou
 
 namespace {
 
+class CpuMark final : public Mark {
+public:
+    double since(const Mark& earlier) const override {
+        return std::chrono::duration<double, std::milli>(at_ - static_cast<const CpuMark&>(earlier).at_).count();
+    }
+
+private:
+    std::chrono::steady_clock::time_point at_ = std::chrono::steady_clock::now();
+};
+
 class CpuStream final : public Stream {
 public:
     void upload(void* device, const void* host, size_t bytes) override { move(device, host, bytes); }
@@ -51,6 +62,8 @@ public:
     void synchronize() override {}
     void wait_for(Stream&) override {}
     std::function<void()> fence() override { return {}; }
+    std::unique_ptr<Mark> mark() override { return std::make_unique<CpuMark>(); }
+    void delay(std::chrono::microseconds) override {}
 
 private:
     static void move(void* to, const void* from, size_t bytes) {
