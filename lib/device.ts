@@ -22,6 +22,17 @@ export class Device {
   }
 
   /**
+   * From here on this process takes at most so many bytes of the device, weights included; what it has stays. Beyond it is ERR_OUT_OF_MEMORY of the
+   * tensor or model that needed them, and the device stays usable.
+   *
+   * @param bytes null: no limit
+   * @throws {WarpsightError} ERR_ARGUMENT; ERR_DEVICE on the CPU, whose memory the system limits
+   */
+  limitMemory(bytes: number | null): void {
+    native.limitMemory(this.name, bytes);
+  }
+
+  /**
    * What the roofline of profiles is made of: figures of the GPU's data sheet, or for the CPU measured once. Undefined for a GPU that is not in the
    * table.
    */

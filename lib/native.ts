@@ -107,6 +107,7 @@ export interface Native {
   devices(): DeviceInfo[];
   openDevice(name: string): void;
   deviceMemory(name: string): DeviceMemory;
+  limitMemory(name: string, bytes: number | null): void;
   setThreads(count: number): void;
   threads(): number;
   counters(): Counters;

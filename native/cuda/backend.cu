@@ -81,10 +81,12 @@ public:
         size_t free = 0, total = 0;
         context_->device.check(cudaMemGetInfo(&free, &total), "free memory cannot be asked for");
         return {.total = total,
-                .free = free + context_->memory.cached(),
+                .free = std::min<uint64_t>(free + context_->memory.cached(), context_->memory.left()),
                 .weights = context_->weight_bytes,
                 .allocated = context_->memory.in_use()};
     }
+
+    void limit_memory(uint64_t bytes) override { context_->memory.limit(bytes); }
 
     std::unique_ptr<Stream> make_stream(bool interactive) override { return std::make_unique<CudaStream>(context_, interactive); }
     std::unique_ptr<Step> plan(const StepSpec& spec) override { return plan_step(context_, spec); }
@@ -103,10 +105,20 @@ private:
 }  // namespace
 
 void allow_shared(const Launch& launch, const void* kernel, size_t bytes) {
-    if (int(bytes) > launch.device.shared_bytes_per_block)
-        throw Error("ERR_DEVICE", launch.device.name + ": a block has " + std::to_string(launch.device.shared_bytes_per_block) +
-                                      " bytes of shared memory, the kernel needs " + std::to_string(bytes));
     launch.device.check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes)), "shared memory");
+}
+
+void check_grid(const Launch& launch, const char* op, const Grid& grid) {
+    constexpr unsigned kMost = 65535;  // blocks along y and z, on every device
+    auto refuse = [&](const std::string& why) {
+        throw Error("ERR_SHAPE", std::string("no kernel of ") + op + " serves this shape: " + why);
+    };
+    if (grid.blocks.y > kMost || grid.blocks.z > kMost)
+        refuse(std::to_string(grid.blocks.x) + " x " + std::to_string(grid.blocks.y) + " x " + std::to_string(grid.blocks.z) +
+               " blocks are needed, and there are at most " + std::to_string(kMost) + " along y and z");
+    if (grid.shared > size_t(launch.device.shared_bytes_per_block))
+        refuse(std::to_string(grid.shared) + " bytes of shared memory are needed, and a block has " +
+               std::to_string(launch.device.shared_bytes_per_block));
 }
 
 }  // namespace cuda

@@ -27,6 +27,9 @@ struct Grid {
 /// Allows the kernel more than 48 KB of dynamic shared memory.
 void allow_shared(const Launch& launch, const void* kernel, size_t bytes);
 
+/// Throws ERR_SHAPE where the device has no such grid.
+void check_grid(const Launch& launch, const char* op, const Grid& grid);
+
 /// Puts a kernel on the stream; throws, naming the operation, if it cannot start. Where the device can, it is placed while the
 /// kernel before it still runs: every kernel begins with follow_previous() (primitives/dependent_launch.h).
 template <typename... P, typename... A>
@@ -44,6 +47,7 @@ void start_kernel(const Launch& launch, const char* op, void (*kernel)(P...), co
         attributes[config.numAttrs].val.clusterDim = {grid.cluster, 1, 1};
         ++config.numAttrs;
     }
+    check_grid(launch, op, grid);
     if (grid.shared > 48 << 10) allow_shared(launch, reinterpret_cast<const void*>(kernel), grid.shared);
     launch.device.check(cudaLaunchKernelEx(&config, kernel, static_cast<P>(arguments)...), op);
     ++counters().kernels;

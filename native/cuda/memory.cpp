@@ -1,5 +1,6 @@
 #include "memory.h"
 
+#include <algorithm>
 #include <bit>
 #include <cstdio>
 
@@ -77,29 +78,46 @@ void MemoryPool::retire(const void* stream) noexcept {
 
 void* MemoryPool::allocate_plain(size_t bytes, const char* what) {
     device_.enter();
-    return device_malloc(bytes == 0 ? 16 : bytes, what);
+    size_t size = std::max<size_t>(bytes, 16);
+    void* memory = device_malloc(size, what);
+    std::lock_guard lock(mutex_);
+    plain_[memory] = size;
+    return memory;
 }
 
 void MemoryPool::release_plain(void* memory) noexcept {
-    if (memory != nullptr && device_.try_enter()) device_.note(cudaFree(memory), "memory cannot be freed");
+    if (memory == nullptr) return;
+    if (device_.try_enter()) device_.note(cudaFree(memory), "memory cannot be freed");
+    std::lock_guard lock(mutex_);
+    held_ -= plain_.extract(memory).mapped();
 }
 
 void* MemoryPool::device_malloc(size_t bytes, const char* what) {
-    void* memory = nullptr;
-    for (int attempt = 0; attempt < 2; ++attempt) {
-        cudaError_t status = cudaMalloc(&memory, bytes);
+    for (bool trimmed : {false, true}) {
+        void* memory = nullptr;
+        cudaError_t status = cudaErrorMemoryAllocation;
+        if (held_.fetch_add(bytes) + bytes <= limit_) status = cudaMalloc(&memory, bytes);
         if (status == cudaSuccess) {
             ++counters().device_allocations;
             return memory;
         }
+        held_ -= bytes;
         if (status != cudaErrorMemoryAllocation) device_.check(status, what);
         cudaGetLastError();
-        if (attempt == 0) trim();
+        if (!trimmed) trim();
     }
     size_t free = 0, total = 0;
     device_.check(cudaMemGetInfo(&free, &total), "free memory cannot be asked for");
-    throw Error("ERR_OUT_OF_MEMORY", device_.name + " has " + bytes_text(free) + " free (" + std::to_string(free) + " bytes): " +
-                                         what + " needs " + bytes_text(bytes) + " (" + std::to_string(bytes) + " bytes)");
+    free = size_t(std::min<uint64_t>(free, left()));
+    std::string limit = limit_ == UINT64_MAX ? "" : " within its limit of " + bytes_text(limit_);
+    throw Error("ERR_OUT_OF_MEMORY", device_.name + " has " + bytes_text(free) + " free" + limit + " (" + std::to_string(free) +
+                                         " bytes): " + what + " needs " + bytes_text(bytes) + " (" + std::to_string(bytes) +
+                                         " bytes)");
+}
+
+uint64_t MemoryPool::left() const {
+    uint64_t held = held_ - cached();
+    return limit_ > held ? limit_ - held : 0;
 }
 
 void MemoryPool::trim() {
@@ -108,6 +126,7 @@ void MemoryPool::trim() {
         for (auto& [size, memory] : blocks) {
             blocks_.erase(memory);
             cached_ -= size;
+            held_ -= size;
             device_.note(cudaFree(memory), "memory cannot be freed");  // waits for work that still uses it
         }
         blocks.clear();

@@ -17,6 +17,9 @@ public:
     explicit MemoryPool(Device& device) : device_(device) {}
     ~MemoryPool();
 
+    /// At most so many bytes from here on, weights included; what is there already stays.
+    void limit(uint64_t bytes) { limit_ = bytes; }
+
     /// Throws ERR_OUT_OF_MEMORY, after everything that is cached was given back once. `stream` is any identity of a stream.
     void* allocate(size_t bytes, const void* stream);
     void release(void* memory, const void* stream) noexcept;
@@ -29,6 +32,7 @@ public:
 
     size_t in_use() const;  // bytes of blocks handed out
     size_t cached() const;
+    uint64_t left() const;  // of the limit, what is cached included
 
 private:
     using Free = std::multimap<size_t, void*>;
@@ -40,7 +44,9 @@ private:
     mutable std::mutex mutex_;
     std::unordered_map<const void*, Free> free_;  // by stream; null: any stream
     std::unordered_map<void*, size_t> blocks_;    // every block of the pool and its size
+    std::unordered_map<void*, size_t> plain_;     // what lies outside the pool and its size
     size_t in_use_ = 0, cached_ = 0;
+    std::atomic<uint64_t> held_{0}, limit_{UINT64_MAX};  // bytes that the device gave, and may give
 };
 
 /// Page-locked host memory, reused by size; counted as an allocation when there is none to reuse.

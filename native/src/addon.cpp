@@ -97,6 +97,14 @@ Napi::Value device_memory(const Napi::CallbackInfo& info) {
     return result;
 }
 
+// limitMemory(name, bytes | null: no limit)
+Napi::Value limit_memory(const Napi::CallbackInfo& info) {
+    std::shared_ptr<Device> device = Device::open(parse_string(info[0], "device"));
+    device->backend().limit_memory(info[1].IsNull() ? UINT64_MAX
+                                                    : uint64_t(parse_integer(info[1], "bytes", 0, int64_t(1) << 53)));
+    return info.Env().Undefined();
+}
+
 Napi::Value set_threads(const Napi::CallbackInfo& info) {
     set_cpu_threads(int(parse_integer(info[0], "threads", 1, 1024)));
     return info.Env().Undefined();
@@ -612,6 +620,8 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
     add.operator()<devices>("devices");
     add.operator()<open_device>("openDevice");
     add.operator()<device_memory>("deviceMemory");
+    add.operator()<limit_memory>("limitMemory");
+    add.operator()<limit_memory>("limitMemory");
     add.operator()<set_threads>("setThreads");
     add.operator()<threads>("threads");
     add.operator()<read_counters>("counters");

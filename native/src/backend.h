@@ -134,6 +134,8 @@ public:
     virtual void* allocate(size_t bytes, Stream& stream) = 0;
     virtual void release(void* memory, size_t bytes, Stream& stream) noexcept = 0;
     virtual DeviceMemory memory() = 0;
+    /// At most so many bytes of the device from here on, weights included; beyond it is ERR_OUT_OF_MEMORY.
+    virtual void limit_memory(uint64_t bytes) = 0;
 
     virtual std::unique_ptr<Stream> make_stream(bool interactive) = 0;
 

@@ -166,7 +166,6 @@ RunJob::RunJob(std::shared_ptr<Program> program, std::vector<int32_t> symbols, s
 }
 
 bool RunJob::advance(Lane& lane) {
-    std::string where;
     try {
         if (aborted && aborted->load()) throw Error("ERR_ABORTED", "the operation was aborted");
         if (!started_) {
@@ -176,24 +175,22 @@ bool RunJob::advance(Lane& lane) {
                     return true;
                 }
             started_ = true;
-            if (program_->steps_.size() == 1) where = program_->steps_[0].op + program_->steps_[0].shapes + ": ";
+            if (program_->steps_.size() == 1) name_step(0);
             start(lane);
             if (next_ < program_->steps_.size()) return false;
         }
         if (next_ < program_->steps_.size()) {
-            const Program::PlannedStep& step = program_->steps_[next_];
-            where = step.op + step.shapes + ": ";
             run_step(lane, next_++);
             if (next_ < program_->steps_.size()) return false;
         }
-        where.clear();
+        where_.clear();
         settle(lane);
     } catch (const Error& error) {
-        cancel(std::make_shared<Failure>(Failure{error.code(), where + error.what()}));
+        cancel(std::make_shared<Failure>(Failure{error.code(), where_ + error.what()}));
     } catch (const std::bad_alloc&) {
-        cancel(std::make_shared<Failure>(Failure{"ERR_OUT_OF_MEMORY", where + "out of host memory"}));
+        cancel(std::make_shared<Failure>(Failure{"ERR_OUT_OF_MEMORY", where_ + "out of host memory"}));
     } catch (const std::exception& error) {
-        cancel(std::make_shared<Failure>(Failure{"ERR_INTERNAL", where + error.what()}));
+        cancel(std::make_shared<Failure>(Failure{"ERR_INTERNAL", where_ + error.what()}));
     }
     return true;
 }
@@ -224,6 +221,7 @@ void RunJob::start(Lane& lane) {
                 for (size_t i = 0; i < program_->steps_.size(); ++i) run_step(lane, i);
             });
             recorded.arena = arena_;
+            where_.clear();
         }
         recorded.recording->launch(lane.stream());
         next_ = program_->steps_.size();
@@ -261,8 +259,11 @@ TensorView RunJob::view(const OperandSpec& operand) const {
     return view;
 }
 
+void RunJob::name_step(size_t index) { where_ = program_->steps_[index].op + program_->steps_[index].shapes + ": "; }
+
 void RunJob::run_step(Lane& lane, size_t index) {
     const Program::PlannedStep& step = program_->steps_[index];
+    name_step(index);
     TensorView inputs[kMaxInputs], outputs[kMaxOutputs];
     for (size_t i = 0; i < step.inputs.size(); ++i) inputs[i] = view(step.inputs[i]);
     for (size_t i = 0; i < step.outputs.size(); ++i) outputs[i] = view(step.outputs[i]);

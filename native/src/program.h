@@ -122,6 +122,7 @@ public:
 private:
     void start(Lane& lane);
     void stage_inputs(Lane& lane, std::byte* arena);
+    void name_step(size_t index);
     void run_step(Lane& lane, size_t index);
     void settle(Lane& lane);
     TensorView view(const OperandSpec& operand) const;
@@ -134,6 +135,7 @@ private:
     std::byte* arena_ = nullptr;
     size_t next_ = 0;
     bool started_ = false;
+    std::string where_;                         // in front of an error: the step that it comes from
     std::vector<std::unique_ptr<Mark>> marks_;  // with step_ms: before the first step and behind each
 };
 

@@ -1,6 +1,6 @@
-// Memory that runs out, and handles that are let go while the device works.
+// Memory that runs out or has a limit, and handles that are let go while the device works.
 import { expect } from 'chai';
-import { device, ops, Tensor } from '../../lib';
+import { device, ops, Tensor, Weight } from '../../lib';
 import { expectError } from '../support/errors';
 import { expectClose, normal } from '../support/numbers';
 import { executed, kDevice, kernelOf, provesKernels } from './evidence';
@@ -69,6 +69,40 @@ describe('memory on CUDA', () => {
     });
     expect(counts.deviceAllocations).to.equal(0);
     expect(counts.steps).to.equal(20);
+  });
+
+  it('has a limit: what goes beyond it is an error, and what is free again counts', async () => {
+    const cuda = device(kDevice);
+    const mebi = (count: number) => Tensor.from(new Float32Array(count << 18), [1, count << 18], { device: kDevice });
+    cuda.limitMemory(16 << 20);
+    try {
+      expect(cuda.memory().free).to.be.at.most(16 << 20);
+      const rule = (what: string) =>
+        new RegExp(`cuda:0 has .* free within its limit of 16\\.0 MiB \\(\\d+ bytes\\): ${what} needs 32\\.0 MiB`);
+      using large = mebi(32);
+      await expectError(() => large.read(), 'ERR_OUT_OF_MEMORY', rule('memory for a tensor or an arena'));
+      const data = new Float32Array(32 << 18);
+      const weight = () => Weight.matrix(data, [1, data.length], { device: kDevice });
+      await expectError(weight, 'ERR_OUT_OF_MEMORY', rule('a weight'));
+      for (const size of [3, 7, 2, 6]) {
+        using x = mebi(size); // and as much of the arena; no block of the one before serves it
+        using y = ops.argmax(x);
+        expect([...(await y.read())]).to.deep.equal([0]);
+      }
+      await expectUsable();
+      cuda.limitMemory(null);
+      using y = ops.argmax(large);
+      await expectError(() => y.read(), 'ERR_OUT_OF_MEMORY'); // what failed stays so
+      using again = mebi(32);
+      using z = ops.argmax(again);
+      expect([...(await z.read())]).to.deep.equal([0]);
+      expect(weight().info.bytes).to.equal(32 << 20);
+    } finally {
+      cuda.limitMemory(null);
+    }
+    for (const bytes of [-1, 0.5, Number.NaN])
+      await expectError(() => cuda.limitMemory(bytes), 'ERR_ARGUMENT', /^bytes must be an integer/);
+    await expectError(() => device('cpu').limitMemory(1), 'ERR_DEVICE', /^cpu: its memory is that of the process/);
   });
 
   it('of inputs and intermediates may be let go before any of it has run', async () => {

@@ -88,6 +88,10 @@ public:
         return {.total = machine.total, .free = machine.available, .weights = weight_bytes(), .allocated = pool_bytes()};
     }
 
+    void limit_memory(uint64_t) override {
+        throw Error("ERR_DEVICE", "cpu: its memory is that of the process, which the system limits");
+    }
+
     std::unique_ptr<Stream> make_stream(bool) override { return std::make_unique<CpuStream>(); }
 
     std::unique_ptr<Step> plan(const StepSpec& spec) override {
