@@ -18,16 +18,18 @@ const cache = join(root, 'build-report');
 const devices = { '8.0': 'sm_80', '9.0': 'sm_90a' };
 
 /**
- * Of the kernels that live on tensor cores, epilogue included: extra wavefronts per access to shared memory, sectors in proportion to
- * the fewest possible, and the share of floating-point work that tensor cores do (the softmax of attention is not theirs).
+ * Of the main loops of kernels that live on tensor cores: extra wavefronts per access to shared memory, sectors in proportion to the
+ * fewest possible, and the share of floating-point work that tensor cores do (the softmax of attention is not theirs).
  */
 const limits = [
-  { kernels: /^gemm_sm\d+/, conflicts: 0.01, sectors: 1.01, tensor: 0.97 },
-  { kernels: /^attention_(mma|wgmma|sm\d+)/, conflicts: 0.01, sectors: 1.01, tensor: 0.9 },
+  { kernels: /^gemm_sm\d+/, conflicts: 0, sectors: 1, tensor: 0.99 },
+  { kernels: /^attention_mma/, conflicts: 0, sectors: 1, tensor: 0.95 },
 ];
 
 /** Bytes of stack that a kernel may have, and why. */
 const stacks = [{ kernels: /^rope/, bytes: 32, why: 'range reduction of sincosf' }];
+
+const limitOf = (name) => limits.find((each) => each.kernels.test(name));
 
 /**
  * @typedef {object} Resources of one kernel on one architecture, in bytes but for the registers
@@ -41,9 +43,9 @@ const stacks = [{ kernels: /^rope/, bytes: 32, why: 'range reduction of sincosf'
  * @property {string} name
  * @property {Map<string, Resources>} on by architecture: sm_80
  * @property {Map<string, Counted>} counted by compute capability: 8.0
+ * @property {Map<string, Counted>} loops the same of turns of the main loop alone
  *
  * @typedef {object} Counted
- * @property {number} launches
  * @property {number} dynamic bytes of shared memory that the last launch added
  * @property {number | undefined} conflicts extra wavefronts per access; undefined without shared memory
  * @property {Sectors | undefined} loads
@@ -120,7 +122,6 @@ export function countedOf(stats, shared) {
   };
   const flops = stats.tensor_flops + stats.fp32_flops + stats.half_flops;
   return {
-    launches: stats.launches,
     dynamic: stats.smem - shared,
     conflicts: waves === 0 ? undefined : stats.shared_extra_wavefronts / (waves - stats.shared_extra_wavefronts),
     loads: sectors('load'),
@@ -130,26 +131,40 @@ export function countedOf(stats, shared) {
   };
 }
 
+/** What `more` turns of a main loop add to `some` turns and all that lies around them: the same counters again. */
+export function turnsOf(some, more) {
+  const added = { ...more, instructions: {} };
+  for (const [key, value] of Object.entries(more))
+    if (typeof value === 'number' && key !== 'smem') added[key] = value - some[key];
+  for (const [kind, count] of Object.entries(more.instructions))
+    added.instructions[kind] = count - (some.instructions[kind] ?? 0);
+  for (const kind of ['load', 'store']) {
+    const ideal = (stats) => stats[`global_${kind}_sectors`] * stats[`global_${kind}_efficiency`];
+    added[`global_${kind}_efficiency`] = (ideal(more) - ideal(some)) / added[`global_${kind}_sectors`];
+  }
+  return added;
+}
+
 /**
  * What breaks a limit, a sentence each.
  * @param {readonly Kernel[]} kernels
  */
 export function problemsOf(kernels) {
   const problems = [];
-  for (const { name, on, counted } of kernels) {
+  for (const { name, on, loops } of kernels) {
     const stack = stacks.find((each) => each.kernels.test(name))?.bytes ?? 0;
     for (const [arch, resources] of on) {
       if (resources.spills > 0) problems.push(`${name} for ${arch} spills ${resources.spills} bytes`);
       if (resources.stack > stack)
         problems.push(`${name} for ${arch} has ${resources.stack} bytes of stack, ${stack} are allowed`);
     }
-    const limit = limits.find((each) => each.kernels.test(name));
+    const limit = limitOf(name);
     if (limit === undefined) continue;
-    for (const [cc, { conflicts = 0, loads, stores, tensor }] of counted) {
-      if (conflicts > limit.conflicts)
+    for (const [cc, { conflicts = 0, loads, stores, tensor }] of loops) {
+      if (conflicts > limit.conflicts + kRounding)
         problems.push(`${name} on ${cc} has ${conflicts.toFixed(3)} bank conflicts per access, ${limit.conflicts} are allowed`);
       for (const [what, sectors] of Object.entries({ loads, stores })) {
-        if (sectors !== undefined && sectors.perRequest > limit.sectors * sectors.ideal)
+        if (sectors !== undefined && sectors.perRequest > (limit.sectors + kRounding) * sectors.ideal)
           problems.push(
             `${name} on ${cc} ${what} ${sectorsText(sectors)} sectors per request, ${limit.sectors} x the fewest are allowed`,
           );
@@ -160,8 +175,18 @@ export function problemsOf(kernels) {
         );
     }
   }
+  for (const limit of limits) {
+    const limited = kernels.filter(({ name }) => limit.kernels.test(name));
+    if (limited.length > 0 && limited.every(({ loops }) => loops.size === 0))
+      problems.push(
+        `no main loop of ${limit.kernels.source} has run: main_loops of native/test/forward_pass.cpp names its shapes`,
+      );
+  }
   return problems;
 }
+
+/** gpusim prints proportions with four digits. */
+const kRounding = 5e-4;
 
 const percent = (share) => `${(100 * share).toFixed(1)} %`;
 const code = (text) => `\`${text}\``;
@@ -203,12 +228,15 @@ async function compileAll(cuda) {
   return sources.map((file) => ({ file: basename(file), ...parsePtxas(texts.get(file)) }));
 }
 
-/** One pass on a simulated device: which kernel each step took, and the counters by symbol. */
-async function simulate(cc) {
-  const stats = join(cache, `counters-${cc}.json`);
+/**
+ * One pass on a simulated device: which kernel each step took, and the counters by symbol.
+ * @param {number} [times] main loops alone, so many times as long
+ */
+async function simulate(cc, times = 0) {
+  const stats = join(cache, `counters-${cc}-${times}.json`);
   // One thread and one seed: loops that poll count the same in every run.
   const env = { GPUSIM_CC: cc, GPUSIM_STATS: stats, GPUSIM_SEED: '1', GPUSIM_THREADS: '1' };
-  const ran = await captureAsync(join(root, 'build-gpusim', 'test', 'forward_pass'), ['cuda:0'], { env });
+  const ran = await captureAsync(join(root, 'build-gpusim', 'test', 'forward_pass'), ['cuda:0', String(times)], { env });
   if (!ran.ok) fail(`forward_pass fails with GPUSIM_CC=${cc}:\n${ran.stdout}${ran.stderr}`);
   const steps = ran.stdout
     .trimEnd()
@@ -217,25 +245,38 @@ async function simulate(cc) {
   return { cc, steps, stats: JSON.parse(readFileSync(stats, 'utf8')) };
 }
 
+/** The counters of turns of the main loops; both lengths take the same kernels, or there is nothing to subtract. */
+async function simulateLoops(cc) {
+  const [some, more] = [await simulate(cc, 1), await simulate(cc, 2)];
+  for (const [i, [, shape, kernel]] of some.steps.entries()) {
+    const longer = more.steps[i][2];
+    if (longer !== kernel) fail(`forward_pass: ${shape} takes ${kernel} on ${cc}, and twice as long ${longer}`);
+  }
+  const limited = Object.keys(some.stats).filter((_, i) => limitOf(readableNames(Object.keys(some.stats))[i]));
+  return { cc, stats: Object.fromEntries(limited.map((symbol) => [symbol, turnsOf(some.stats[symbol], more.stats[symbol])])) };
+}
+
 /** nvcc puts hashes of how it was called into unnamed namespaces; the name of the file stays. */
 const withoutHashes = (symbol) => symbol.replace(/\d+_GLOBAL__N__[0-9a-f]+_(\d+_\w+?_cu)_[0-9a-f]{8}/, '$1');
 
 /** @returns {Kernel[]} by file and name */
-function kernelsOf(compiled, passes) {
+function kernelsOf(compiled, passes, loops) {
   const kernels = new Map();
   for (const { file, entries } of compiled) {
     const names = readableNames(entries.map(({ symbol }) => symbol));
     for (const [i, { symbol, arch, resources }] of entries.entries()) {
       const key = withoutHashes(symbol);
-      if (!kernels.has(key)) kernels.set(key, { file, name: names[i], on: new Map(), counted: new Map() });
+      if (!kernels.has(key)) kernels.set(key, { file, name: names[i], on: new Map(), counted: new Map(), loops: new Map() });
       kernels.get(key).on.set(arch, resources);
     }
   }
-  for (const { cc, stats } of passes) {
-    for (const [symbol, counts] of Object.entries(stats)) {
-      const kernel = kernels.get(withoutHashes(symbol));
-      if (kernel === undefined) fail(`${symbol} ran under gpusim, but ptxas has not seen it`);
-      kernel.counted.set(cc, countedOf(counts, kernel.on.get(devices[cc])?.shared ?? 0));
+  for (const [kind, simulated] of Object.entries({ counted: passes, loops })) {
+    for (const { cc, stats } of simulated) {
+      for (const [symbol, counts] of Object.entries(stats)) {
+        const kernel = kernels.get(withoutHashes(symbol));
+        if (kernel === undefined) fail(`${symbol} ran under gpusim, but ptxas has not seen it`);
+        kernel[kind].set(cc, countedOf(counts, kernel.on.get(devices[cc])?.shared ?? 0));
+      }
     }
   }
   const place = ({ file, name }) => `${file} ${name}`;
@@ -259,21 +300,22 @@ function written(cuda, kernels, passes) {
   ]);
   const steps = passes[0].steps.map(([op, shape, kernel], i) => [op, shape, ...[kernel, passes[1].steps[i][2]].map(code)]);
   const share = (part) => (part === 0 ? '-' : percent(part));
-  const counted = kernels.flatMap(({ name, counted }) => {
-    const rows = new Map(); // what is counted → where
-    for (const [cc, each] of counted) {
-      const cells = JSON.stringify([
-        each.launches,
-        each.conflicts?.toFixed(3) ?? '-',
-        each.loads ? sectorsText(each.loads) : '-',
-        each.stores ? sectorsText(each.stores) : '-',
-        share(each.tensor),
-        share(each.tensorInstructions),
-      ]);
-      rows.set(cells, [...(rows.get(cells) ?? []), cc]);
-    }
-    return [...rows].map(([cells, on]) => [code(name), on.join(', '), ...JSON.parse(cells)]);
-  });
+  const rowsOf = (kind) =>
+    kernels.flatMap((kernel) => {
+      const rows = new Map(); // what is counted → where
+      for (const [cc, each] of kernel[kind]) {
+        const cells = JSON.stringify([
+          each.conflicts?.toFixed(3) ?? '-',
+          each.loads ? sectorsText(each.loads) : '-',
+          each.stores ? sectorsText(each.stores) : '-',
+          share(each.tensor),
+          share(each.tensorInstructions),
+        ]);
+        rows.set(cells, [...(rows.get(cells) ?? []), cc]);
+      }
+      return [...rows].map(([cells, on]) => [code(kernel.name), on.join(', '), ...JSON.parse(cells)]);
+    });
+  const counters = ['kernel', 'on', 'bank conflicts', 'loads', 'stores', 'work on tensor cores', 'of instructions'];
   const both = (values) => (new Set(values).size === 1 ? values[0] : values.join(' / '));
   const resources = kernels.map(({ file, name, on, counted }) => [
     file,
@@ -289,7 +331,7 @@ limit is broken. Counts of instructions and accesses; nothing here is a time.
 ## Limits
 
 No kernel spills. None has a stack but ${stacks.map(({ kernels: pattern, bytes, why }) => `${code(pattern.source.slice(1))} (${bytes} bytes: ${why})`).join(', ')}. ptxas has no remark about
-wgmma or setmaxnreg. Over whole kernels, epilogue included:
+wgmma or setmaxnreg. In main loops:
 
 ${table(['kernels', 'bank conflicts per access', 'sectors per request', 'work on tensor cores'], limited)}
 
@@ -304,7 +346,13 @@ ${table(['operation', 'shapes', 'kernel on 8.0', 'kernel on 9.0'], steps)}
 Bank conflicts: wavefronts of shared memory beyond one, per access that needs one. Sectors of 32 bytes per request of a warp, in brackets the fewest that hold
 the bytes asked for; copies by TMA are no requests of warps. Tensor cores: their share of the floating-point operations, and of the instructions.
 
-${table(['kernel', 'on', 'launches', 'bank conflicts', 'loads', 'stores', 'work on tensor cores', 'of instructions'], counted)}
+${table(counters, rowsOf('counted'))}
+
+## Main loops
+
+What twice as long a main loop adds, in products and attention of \`forward_pass\` with longer rows: nothing of what lies around it.
+
+${table(counters, rowsOf('loops'))}
 
 ## Registers and memory
 
@@ -320,8 +368,9 @@ async function main() {
   cuda.version = /V([\d.]+)/.exec(capture(cuda.nvcc, ['--version']).stdout)?.[1] ?? cuda.version; // to the last digit
   buildForGpusim();
   const compiled = await compileAll(cuda);
-  const passes = await Promise.all(Object.keys(devices).map(simulate));
-  const kernels = kernelsOf(compiled, passes);
+  const passes = await Promise.all(Object.keys(devices).map((cc) => simulate(cc)));
+  const loops = await Promise.all(Object.keys(devices).map(simulateLoops));
+  const kernels = kernelsOf(compiled, passes, loops);
   const text = written(cuda, kernels, passes);
   const problems = [
     ...compiled.flatMap(({ file, warnings }) => warnings.map((line) => `${file}: ${line}`)),

@@ -1,5 +1,6 @@
 // Runs operations once each, in the shapes of ViT-B/32, CLIP's text tower and Llama-7B, and prints which kernel each took:
-// forward_pass <cuda:0>. It compares nothing (ops_golden does): npm run report:cuda counts under gpusim what the kernels do here.
+// forward_pass <cuda:0> [times]. It compares nothing (ops_golden does): npm run report:cuda counts under gpusim what they do here.
+// With `times`, products and attention over so many times the same inner size: two of them differ by turns of the main loops.
 // The rows of all operands are multiples of 16 bytes, so that nothing but the kernels can spoil an access.
 #include <cstdio>
 #include <cstdlib>
@@ -126,13 +127,26 @@ static void plain(Pass& p) {
     attention(p, "ViT-B/32, batch 1, float32", 1, 50, 12, 64, false);
 }
 
-static int run(const std::string& name) {
+static void main_loops(Pass& p, int64_t times) {
+    linear(p, "1024 x k x 2048", 1024, 512 * times, 2048);
+    linear(p, "64 x k x 768", 64, 16384 * times, 768);
+    linear(p, "16 x k x 768", 16, 16384 * times, 768);
+    for (int Dh : {64, 128}) {
+        int keys = int(256 * times), D = 2 * Dh;
+        Attention a{.heads = 2, .kv_heads = 2, .head_dim = Dh, .max_queries = 64, .max_keys = keys, .scale = 0.125f};
+        p.run(Dh == 64 ? "64 queries, heads of 64" : "64 queries, heads of 128", a,
+              {p.tensor({64, D}), p.tensor({keys, D}), p.tensor({keys, D})}, {activation({64, D})});
+    }
+}
+
+static int run(const std::string& name, int64_t times) {
     std::shared_ptr<Backend> backend;
 #if defined(WARPSIGHT_CUDA)
     if (name.rfind("cuda:", 0) == 0) backend = make_cuda_backend(std::atoi(name.c_str() + 5));
 #endif
     if (!backend) throw std::runtime_error("no CUDA device \"" + name + "\" in this build");
     Pass half(backend, DType::float16), single(backend, DType::float32);
+    if (times > 0) return main_loops(half, times), 0;
     for (auto part : {image_tower, text_tower, head, language}) part(half);
     plain(single);
     return 0;
@@ -142,7 +156,7 @@ static int run(const std::string& name) {
 
 int main(int count, char** arguments) {
     try {
-        return warpsight::test::run(count > 1 ? arguments[1] : "cuda:0");
+        return warpsight::test::run(count > 1 ? arguments[1] : "cuda:0", count > 2 ? std::atoi(arguments[2]) : 0);
     } catch (const std::exception& error) {
         std::fprintf(stderr, "%s\n", error.what());
         return 2;
