@@ -1,14 +1,13 @@
 // Runs operations once each, in the shapes of ViT-B/32, CLIP's text tower and Llama-7B, and prints which kernel each took:
-// forward_pass <cuda:0> [times]. It compares nothing (ops_golden does): npm run report:cuda counts under gpusim what they do here.
+// forward_pass <cuda:0> [times]. It compares nothing (ops_golden does): npm run report:cuda counts under gpusim what kernels do
+// here.
 // With `times`, products and attention over so many times the same inner size: two of them differ by turns of the main loops.
 // The rows of all operands are multiples of 16 bytes, so that nothing but the kernels can spoil an access.
 #include <cstdio>
 #include <cstdlib>
 
-#include "cases.h"
-#if defined(WARPSIGHT_CUDA)
 #include "../cuda/backend.h"
-#endif
+#include "cases.h"
 
 namespace warpsight::test {
 
@@ -140,11 +139,8 @@ static void main_loops(Pass& p, int64_t times) {
 }
 
 static int run(const std::string& name, int64_t times) {
-    std::shared_ptr<Backend> backend;
-#if defined(WARPSIGHT_CUDA)
-    if (name.rfind("cuda:", 0) == 0) backend = make_cuda_backend(std::atoi(name.c_str() + 5));
-#endif
-    if (!backend) throw std::runtime_error("no CUDA device \"" + name + "\" in this build");
+    if (name.rfind("cuda:", 0) != 0) throw std::runtime_error("forward_pass is for cuda:N, not \"" + name + "\"");
+    std::shared_ptr<Backend> backend = make_cuda_backend(std::atoi(name.c_str() + 5));
     Pass half(backend, DType::float16), single(backend, DType::float32);
     if (times > 0) return main_loops(half, times), 0;
     for (auto part : {image_tower, text_tower, head, language}) part(half);
