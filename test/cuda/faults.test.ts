@@ -13,7 +13,7 @@ const simulated = devices().some(({ description }) => description.startsWith('gp
 async function expectUsable(): Promise<void> {
   using x = Tensor.from(Float32Array.of(1, 3, 2), [1, 3], { device: kDevice });
   using y = ops.argmax(x);
-  expect(takePlanned().at(-1)).to.deep.equal({ device: kDevice, op: 'argmax', kernel: kernelOf('argmax', 'float32') });
+  expect(takePlanned().at(-1)).to.include({ device: kDevice, op: 'argmax', kernel: kernelOf('argmax', 'float32') });
   expect([...(await y.read())]).to.deep.equal([1]);
 }
 
