@@ -11,10 +11,10 @@
 //
 //   lane = key of the tile: scores of 8 queries ─▶ maxima, exp, sums by shuffles ─▶ p[key][query]
 //   ─▶ lane = 4 queries × 4·n columns of out
+#include <algorithm>
 #include <cmath>
 
-#include "device.h"
-#include "launch.h"
+#include "attention.h"
 #include "primitives/pack.h"
 #include "primitives/reduce.h"
 
@@ -22,91 +22,6 @@ namespace warpsight::cuda {
 namespace {
 
 constexpr int BQ = 32, BK = 32, kWarps = 4, kRowsPerWarp = BQ / kWarps;
-
-struct AttentionArguments {
-    const void *q, *k, *v;
-    void* out;
-    const int32_t *segments, *mask;
-    const int32_t* pages = nullptr;  // given: segments are [S, 3] (qStart, qCount, kCount) over a paged cache
-    int page = 1, table_pages = 0;
-    Rows q_rows, k_rows, segment_rows;
-    int q_width, k_width, v_width;  // elements from row to row
-    int q_offset, k_offset, v_offset;
-    int heads, kv_heads, head_dim, max_queries, max_keys, query_tiles;
-    bool causal, vector;
-    float scale;
-};
-
-/// Rows of a segment; `good` is false where they leave q's or k's rows.
-struct Segment {
-    int64_t q_start, k_start, prefix_start;
-    int q_count, k_count, prefix_count, page;
-    bool present, good;
-    const int32_t* pages = nullptr;
-
-    __device__ __forceinline__ Segment(const AttentionArguments& a, int index) {
-        int64_t rows_q = a.q_rows.count(), rows_k = a.k_rows.count();
-        if (a.segments == nullptr) {
-            q_start = int64_t(index) * a.max_queries;
-            k_start = int64_t(index) * a.max_keys;
-            prefix_start = 0;
-            q_count = a.max_queries;
-            k_count = a.max_keys;
-            prefix_count = 0;
-            present = q_start < rows_q;
-        } else if (a.pages != nullptr) {
-            const int32_t* s = a.segments + int64_t(index) * 3;
-            present = index < a.segment_rows.count();
-            q_start = present ? s[0] : 0;
-            q_count = present ? s[1] : 0;
-            k_count = present ? s[2] : 0;
-            k_start = prefix_start = 0;
-            prefix_count = 0;
-            pages = a.pages + int64_t(index) * a.table_pages;
-            page = a.page;
-            int64_t used = (int64_t(k_count) + page - 1) / page;
-            good = in_rows(q_start, q_count, rows_q) && k_count >= q_count && used <= a.table_pages;
-            for (int64_t p = 0; good && p < used; ++p) good = pages[p] >= 0 && (int64_t(pages[p]) + 1) * page <= rows_k;
-            return;
-        } else {
-            const int32_t* s = a.segments + int64_t(index) * 6;
-            present = index < a.segment_rows.count();
-            q_start = present ? s[0] : 0;
-            q_count = present ? s[1] : 0;
-            k_start = present ? s[2] : 0;
-            k_count = present ? s[3] : 0;
-            prefix_start = present ? s[4] : 0;
-            prefix_count = present ? s[5] : 0;
-        }
-        good =
-            in_rows(q_start, q_count, rows_q) && in_rows(k_start, k_count, rows_k) && in_rows(prefix_start, prefix_count, rows_k);
-    }
-    __device__ __forceinline__ static bool in_rows(int64_t start, int64_t count, int64_t rows) {
-        return count == 0 || (start >= 0 && count > 0 && start + count <= rows);
-    }
-    /// Row of the key with logical index j.
-    __device__ __forceinline__ int64_t key_row(int j) const {
-        if (pages != nullptr) return int64_t(pages[j / page]) * page + j % page;
-        return j < prefix_count ? prefix_start + j : k_start + j - prefix_count;
-    }
-    /// How many keys query i sees, masks aside.
-    __device__ __forceinline__ int visible(int i, bool causal) const {
-        int own = causal ? max(0, min(k_count, i + k_count - q_count + 1)) : k_count;
-        return prefix_count + own;
-    }
-};
-
-/// Queries of a bad segment: NaN in every row that exists.
-template <typename T>
-__device__ void refuse(const AttentionArguments& a, const Segment& s, int first, int count, int head) {
-    int64_t rows = a.q_rows.count();
-    for (int i = threadIdx.x; i < count * a.head_dim; i += blockDim.x) {
-        int query = first + i / a.head_dim;
-        int64_t row = s.q_start + query;
-        if (query < s.q_count && row >= 0 && row < rows)
-            static_cast<T*>(a.out)[row * a.heads * a.head_dim + head * a.head_dim + i % a.head_dim] = from_float<T>(nan_value());
-    }
-}
 
 /// 32 rows of one head into shared memory as float32, `Stride` floats apart; zeros behind the head's width and where row(r) is
 /// negative.
@@ -140,7 +55,7 @@ __global__ __launch_bounds__(kWarps * 32, DH > 128 ? 2 : 3) void attention_kerne
     const int head = blockIdx.y, kv_head = head / (a.heads / a.kv_heads), first = int(blockIdx.x) % a.query_tiles * BQ;
     const Segment s(a, int(blockIdx.x) / a.query_tiles);
     if (!s.present || first >= s.q_count) return;
-    if (!s.good) return refuse<T>(a, s, first, BQ, head);
+    if (!s.good || !s.pages_inside(a, 0, s.visible(s.q_count - 1, a.causal))) return refuse<T>(a, s, first, BQ, head);
     const int queries = min(BQ, s.q_count - first), keys = s.visible(first + queries - 1, a.causal);
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, row0 = warp * kRowsPerWarp;
     const T* q = static_cast<const T*>(a.q) + a.q_offset + int64_t(head) * a.head_dim;
@@ -230,74 +145,77 @@ __global__ __launch_bounds__(kWarps * 32, DH > 128 ? 2 : 3) void attention_kerne
     }
 }
 
-/// Any head width: one warp per query and head, one key after the other.
+/// Any head width: one warp per query and head.
 template <typename T>
 __global__ __launch_bounds__(32) void attention_wide_kernel(AttentionArguments a) {
     follow_previous();
     extern __shared__ __align__(16) float acc[];  // [d]
-    const int head = blockIdx.y, kv_head = head / (a.heads / a.kv_heads), query = int(blockIdx.x) % a.max_queries,
-              lane = threadIdx.x;
+    const int head = blockIdx.y, query = int(blockIdx.x) % a.max_queries;
     const Segment s(a, int(blockIdx.x) / a.max_queries);
     if (!s.present || query >= s.q_count) return;
-    if (!s.good) return refuse<T>(a, s, query, 1, head);
-    const T* q = static_cast<const T*>(a.q) + (s.q_start + query) * a.q_width + a.q_offset + int64_t(head) * a.head_dim;
-    const T* k = static_cast<const T*>(a.k) + a.k_offset + int64_t(kv_head) * a.head_dim;
-    const T* v = static_cast<const T*>(a.v) + a.v_offset + int64_t(kv_head) * a.head_dim;
-
-    for (int d = lane; d < a.head_dim; d += 32) acc[d] = 0.f;
-    float top = -INFINITY, total = 0.f;
-    for (int j = 0, keys = s.visible(query, a.causal); j < keys; ++j) {
-        int64_t row = s.key_row(j);
-        if (a.mask != nullptr && a.mask[row] == 0) continue;
-        float score = 0.f;
-        for (int d = lane; d < a.head_dim; d += 32) score = fmaf(to_float(q[d]), to_float(k[row * a.k_width + d]), score);
-        score = warp_sum(score) * a.scale;
-        float now = fmaxf(top, score), base = now == -INFINITY ? 0.f : now, p = expf(score - base), shrink = expf(top - base);
-        total = total * shrink + p;
-        top = now;
-        for (int d = lane; d < a.head_dim; d += 32) acc[d] = fmaf(p, to_float(v[row * a.v_width + d]), acc[d] * shrink);
-    }
-    T* out = static_cast<T*>(a.out) + ((s.q_start + query) * a.heads + head) * a.head_dim;
-    for (int d = lane; d < a.head_dim; d += 32) out[d] = from_float<T>(total == 0.f ? 0.f : acc[d] / total);
+    if (!s.good || !s.pages_inside(a, 0, s.visible(s.q_count - 1, a.causal))) return refuse<T>(a, s, query, 1, head);
+    attend_one<T>(a, s, query, head, acc);
 }
 
 template <typename T, int DH>
-void launch_tiles(const Launch& launch, const char* op, const AttentionArguments& a, int64_t segments) {
+void launch_tiles(const Launch& launch, const char* op, const AttentionArguments& a) {
     size_t bytes = sizeof(float) * (BQ * DH + BK * (DH + 4) + BQ * BK);
     start_kernel(launch, op, attention_kernel<T, DH>,
-                 {dim3(unsigned(segments * a.query_tiles), unsigned(a.heads)), kWarps * 32, bytes}, a);
+                 {dim3(unsigned(a.count * a.query_tiles), unsigned(a.heads)), kWarps * 32, bytes}, a);
 }
 
-/// Launches for `count` segments with at most a.max_queries queries each; `a` has everything but query_tiles and vector.
-void start(const Launch& launch, const char* op, AttentionArguments a, DType dtype, int64_t count) {
-    if (count == 0 || a.max_queries == 0 || a.heads == 0 || a.head_dim == 0) return;
+void attention_simt(const Launch& launch, const char* op, AttentionArguments a, DType dtype) {
     a.query_tiles = int(ceil_div(a.max_queries, BQ));
     by_dtype(op, dtype, [&](auto zero) {
         using T = decltype(zero);
-        a.vector = aligned(a.q) && aligned(a.k) && aligned(a.v) && aligned(a.out);
-        for (int n : {a.q_width, a.k_width, a.v_width, a.q_offset, a.k_offset, a.v_offset, a.head_dim})
-            a.vector = a.vector && n % kPack<T> == 0;
-        if (a.head_dim <= 64) launch_tiles<T, 64>(launch, op, a, count);
-        else if (a.head_dim <= 128) launch_tiles<T, 128>(launch, op, a, count);
-        else if (a.head_dim <= 256) launch_tiles<T, 256>(launch, op, a, count);
-        else
-            start_kernel(launch, op, attention_wide_kernel<T>,
-                         {dim3(unsigned(count * a.max_queries), unsigned(a.heads)), 32, sizeof(float) * a.head_dim}, a);
+        a.vector = aligned(a.q) && aligned(a.k) && aligned(a.v) && aligned(a.out) && whole_packs(a, kPack<T>);
+        if (a.head_dim <= 64) launch_tiles<T, 64>(launch, op, a);
+        else if (a.head_dim <= 128) launch_tiles<T, 128>(launch, op, a);
+        else launch_tiles<T, 256>(launch, op, a);
     });
 }
 
-}  // namespace
+void attention_wide(const Launch& launch, const char* op, const AttentionArguments& a, DType dtype) {
+    by_dtype(op, dtype, [&](auto zero) {
+        start_kernel(launch, op, attention_wide_kernel<decltype(zero)>,
+                     {dim3(unsigned(a.count * a.max_queries), unsigned(a.heads)), 32, sizeof(float) * a.head_dim}, a);
+    });
+}
 
-void attention(const Launch& launch, const Attention& op, const TensorView& q, const TensorView& k, const TensorView& v,
-               const TensorView& segments, const TensorView& mask, const TensorView& y, Rows q_rows, Rows k_rows,
-               Rows segment_rows) {
-    int64_t count = segments.data != nullptr ? segment_rows.planned : op.max_queries == 0 ? 0 : q_rows.planned / op.max_queries;
-    AttentionArguments a{.q = q.data, .k = k.data, .v = v.data, .out = y.data};
-    a.segments = segments.as<const int32_t>();
-    a.mask = mask.as<const int32_t>();
-    a.q_rows = q_rows;
-    a.k_rows = k_rows;
-    a.segment_rows = segment_rows;
+/// The choice, by what was planned.
+enum class Kernel { simt, wide, mma, split };
+
+Kernel kernel_of(const AttentionArguments& a, DType dtype) {
+    if (a.head_dim > 256) return Kernel::wide;
+    if (dtype == DType::float32 || !whole_packs(a, 8))
+        return Kernel::simt;  // cp.async copies 8 elements; tensors start on 256 bytes
+    const bool split = a.max_queries == 1 && (a.paged || a.max_keys > 128);  // so many that one warp would take long
+    return split ? Kernel::split : Kernel::mma;
+}
+
+AttentionPlan plan_of(const AttentionArguments& a, DType dtype) {
+    switch (kernel_of(a, dtype)) {
+        case Kernel::simt: return {a.paged ? "paged_attention_simt" : "attention_simt", 0};
+        case Kernel::wide: return {a.paged ? "paged_attention_wide" : "attention_wide", 0};
+        case Kernel::mma: return {a.paged ? "paged_attention_mma" : "attention_mma", 0};
+        case Kernel::split: return {a.paged ? "paged_attention_split" : "attention_split", attention_split_workspace(a)};
+    }
+    return {};
+}
+
+void start(const Launch& launch, const char* op, const AttentionArguments& a, DType dtype) {
+    if (a.count == 0 || a.max_queries == 0) return;
+    switch (kernel_of(a, dtype)) {
+        case Kernel::simt: return attention_simt(launch, op, a, dtype);
+        case Kernel::wide: return attention_wide(launch, op, a, dtype);
+        case Kernel::mma: return attention_mma(launch, op, a, dtype);
+        case Kernel::split: return attention_split(launch, op, a, dtype);
+    }
+}
+
+AttentionArguments arguments(const Attention& op, const TensorView& q, const TensorView& k, const TensorView& v, int64_t count) {
+    AttentionArguments a{.q = q.data, .k = k.data, .v = v.data};
+    a.count = count;
     a.q_width = int(q.shape.last());
     a.k_width = int(k.shape.last());
     a.v_width = int(v.shape.last());
@@ -311,33 +229,64 @@ void attention(const Launch& launch, const Attention& op, const TensorView& q, c
     a.max_keys = op.max_keys;
     a.causal = op.causal;
     a.scale = op.scale;
-    start(launch, "attention", a, q.dtype, count);
+    return a;
+}
+
+AttentionArguments arguments(const PagedAttention& op, const TensorView& q, const TensorView& cache, const TensorView& pages) {
+    const int64_t table_pages = pages.shape.last();
+    Attention same{.heads = op.heads, .kv_heads = op.kv_heads, .head_dim = op.head_dim};
+    same.q_offset = op.q_offset;
+    same.k_offset = op.k_offset;
+    same.v_offset = op.v_offset;
+    same.max_queries = op.max_queries;
+    same.max_keys = int(std::min<int64_t>(table_pages * op.page, INT32_MAX));
+    same.causal = true;
+    same.scale = op.scale;
+    AttentionArguments a = arguments(same, q, cache, cache, pages.shape[0]);
+    a.paged = true;
+    a.page = op.page;
+    a.table_pages = int(table_pages);
+    return a;
+}
+
+}  // namespace
+
+AttentionPlan plan_attention(const Attention& op, const TensorView& q, const TensorView& k, const TensorView& v, int64_t count) {
+    return plan_of(arguments(op, q, k, v, count), q.dtype);
+}
+
+AttentionPlan plan_paged_attention(const PagedAttention& op, const TensorView& q, const TensorView& cache,
+                                   const TensorView& pages) {
+    return plan_of(arguments(op, q, cache, pages), q.dtype);
+}
+
+void attention(const Launch& launch, const Attention& op, const TensorView& q, const TensorView& k, const TensorView& v,
+               const TensorView& segments, const TensorView& mask, const TensorView& y, void* workspace, Rows q_rows, Rows k_rows,
+               Rows segment_rows) {
+    int64_t count = segments.data != nullptr ? segment_rows.planned : op.max_queries == 0 ? 0 : q_rows.planned / op.max_queries;
+    AttentionArguments a = arguments(op, q, k, v, count);
+    a.out = y.data;
+    a.segments = segments.as<const int32_t>();
+    a.mask = mask.as<const int32_t>();
+    a.workspace = static_cast<float*>(workspace);
+    a.q_rows = q_rows;
+    a.k_rows = k_rows;
+    a.segment_rows = segment_rows;
+    start(launch, "attention", a, q.dtype);
 }
 
 void paged_attention(const Launch& launch, const PagedAttention& op, const TensorView& q, const TensorView& cache,
-                     const TensorView& pages, const TensorView& sequences, const TensorView& y, Rows q_rows, Rows sequence_rows) {
-    AttentionArguments a{.q = q.data, .k = cache.data, .v = cache.data, .out = y.data};
+                     const TensorView& pages, const TensorView& sequences, const TensorView& y, void* workspace, Rows q_rows,
+                     Rows sequence_rows) {
+    AttentionArguments a = arguments(op, q, cache, pages);
+    a.out = y.data;
     a.segments = sequences.as<const int32_t>();
-    a.mask = nullptr;
     a.pages = pages.as<const int32_t>();
-    a.page = op.page;
-    a.table_pages = int(pages.shape.last());
+    a.workspace = static_cast<float*>(workspace);
     a.q_rows = q_rows;
     a.k_rows = {nullptr, -1, 1, cache.shape.rows()};
     a.segment_rows = sequence_rows;
-    a.q_width = int(q.shape.last());
-    a.k_width = a.v_width = int(cache.shape.last());
-    a.q_offset = op.q_offset;
-    a.k_offset = op.k_offset;
-    a.v_offset = op.v_offset;
-    a.heads = op.heads;
-    a.kv_heads = op.kv_heads;
-    a.head_dim = op.head_dim;
-    a.max_queries = op.max_queries;
-    a.max_keys = a.page * a.table_pages;
-    a.causal = true;
-    a.scale = op.scale;
-    start(launch, "pagedAttention", a, q.dtype, sequence_rows.planned);
+    start(launch, "pagedAttention", a, q.dtype);
 }
 
 }  // namespace warpsight::cuda

@@ -103,13 +103,23 @@ void rope(const Launch& launch, const Rope& op, const TensorView& x, const Tenso
           const TensorView& y, Rows tokens);
 void rope_append(const Launch& launch, const RopeAppend& op, const TensorView& x, const TensorView& positions,
                  const float* frequencies, const TensorView& rows, const TensorView& cache, const TensorView& y, Rows tokens);
+
+/// The kernel that takes a shape (attention.cu, attention_mma.cu, attention_split.cu) and its bytes of workspace.
+struct AttentionPlan {
+    const char* kernel;
+    size_t workspace_bytes;
+};
+AttentionPlan plan_attention(const Attention& op, const TensorView& q, const TensorView& k, const TensorView& v, int64_t count);
 void attention(const Launch& launch, const Attention& op, const TensorView& q, const TensorView& k, const TensorView& v,
-               const TensorView& segments, const TensorView& mask, const TensorView& y, Rows q_rows, Rows k_rows,
+               const TensorView& segments, const TensorView& mask, const TensorView& y, void* workspace, Rows q_rows, Rows k_rows,
                Rows segment_rows);
 
 /// The cache's rows hold keys and values; sequences are [S, 3], pages [S, P].
+AttentionPlan plan_paged_attention(const PagedAttention& op, const TensorView& q, const TensorView& cache,
+                                   const TensorView& pages);
 void paged_attention(const Launch& launch, const PagedAttention& op, const TensorView& q, const TensorView& cache,
-                     const TensorView& pages, const TensorView& sequences, const TensorView& y, Rows q_rows, Rows sequence_rows);
+                     const TensorView& pages, const TensorView& sequences, const TensorView& y, void* workspace, Rows q_rows,
+                     Rows sequence_rows);
 
 // elementwise.cu
 void activate(const Launch& launch, const Activate& op, const TensorView& x, const TensorView& y, Rows elements);

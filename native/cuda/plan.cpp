@@ -102,6 +102,9 @@ private:
         throw Error("ERR_SHAPE", std::string(name_of(spec_.op)) + ": " + rule);
     }
 
+    /// An operand as it was planned, before it has an address.
+    static TensorView planned(const Operand& o) { return {nullptr, o.dtype, o.shape}; }
+
     /// A float tensor whose kernels exist.
     DType float_of(const Operand& o, const char* what) const {
         if (o.dtype == DType::int32 || o.dtype == DType::uint8)
@@ -338,14 +341,17 @@ private:
             refuse_shape("segments must be [S, 6], they are " + spec_.inputs[3].shape.text());
         if (has(4)) same_dtype(spec_.inputs[4], DType::int32, "mask");
         if (has(4) && spec_.inputs[4].shape.elements() != k.shape.rows()) refuse_shape("mask is " + spec_.inputs[4].shape.text());
-        kernel = typed(op.head_dim <= 256 ? "attention_simt" : "attention_wide", dtype);
         int64_t sequences = has(3) ? spec_.inputs[3].shape[0] : op.max_queries > 0 ? q.shape.rows() / op.max_queries : 0;
+        AttentionPlan chosen = plan_attention(op, planned(q), planned(k), planned(v), sequences);
+        kernel = typed(chosen.kernel, dtype);
+        workspace_bytes = chosen.workspace_bytes;
         flops = 4.0 * double(sequences) * double(op.max_queries) * double(op.max_keys) * op.heads * op.head_dim;
         double element = double(size_of(dtype));
         bytes = (2.0 * double(q.shape.rows()) * op.heads + 2.0 * double(k.shape.rows()) * op.kv_heads) * op.head_dim * element;
     }
     void start(const Attention& op, const Call& c) const {
-        attention(c.launch, op, c.in(0), c.in(1), c.in(2), c.in(3), c.in(4), c.out(0), c.in_rows(0), c.in_rows(1), c.in_rows(3));
+        attention(c.launch, op, c.in(0), c.in(1), c.in(2), c.in(3), c.in(4), c.out(0), c.workspace(), c.in_rows(0), c.in_rows(1),
+                  c.in_rows(3));
     }
 
     void plan_map(const char* name, double flops_per_element) {
@@ -558,12 +564,14 @@ private:
         if (sequences.shape.last() != 3 || pages.shape.rank != 2 || pages.shape[0] != sequences.shape[0])
             refuse_shape("pages are " + pages.shape.text() + ", sequences " + sequences.shape.text());
         if (out(0).shape.elements() != q.shape.rows() * op.heads * op.head_dim) refuse_shape("out is " + out(0).shape.text());
-        kernel = typed(op.head_dim <= 256 ? "paged_attention_simt" : "paged_attention_wide", dtype);
+        AttentionPlan chosen = plan_paged_attention(op, planned(q), planned(cache), planned(pages));
+        kernel = typed(chosen.kernel, dtype);
+        workspace_bytes = chosen.workspace_bytes;
         double keys = double(pages.shape[1]) * op.page;
         flops = 4.0 * double(sequences.shape[0]) * double(op.max_queries) * keys * op.heads * op.head_dim;
     }
     void start(const PagedAttention& op, const Call& c) const {
-        paged_attention(c.launch, op, c.in(0), c.in(1), c.in(2), c.in(3), c.out(0), c.in_rows(0), c.in_rows(3));
+        paged_attention(c.launch, op, c.in(0), c.in(1), c.in(2), c.in(3), c.out(0), c.workspace(), c.in_rows(0), c.in_rows(3));
     }
 
     void plan(const Splice&) {
