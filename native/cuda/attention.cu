@@ -63,7 +63,7 @@ __global__ __launch_bounds__(kWarps * 32, DH > 128 ? 2 : 3) void attention_kerne
     const T* v = static_cast<const T*>(a.v) + a.v_offset + int64_t(kv_head) * a.head_dim;
     sp += warp * BK * kRowsPerWarp;
 
-    load_tile<DH, kQ>(q, a.q_width, a, sq, [&](int r) { return r < queries ? s.q_start + first + r : -1; });
+    load_tile<DH, kQ>(q, a.q_width, a, sq, [&](int r) { return r < queries ? int64_t(s.q_start) + first + r : -1; });
 
     float top[kRowsPerWarp], total[kRowsPerWarp];  // running maximum and sum of each of the warp's queries, the same in all lanes
     float acc[4][4 * kColumns] = {};               // out of 4 queries × columns 4·(lane % 16) + 64·c
@@ -72,7 +72,7 @@ __global__ __launch_bounds__(kWarps * 32, DH > 128 ? 2 : 3) void attention_kerne
     const int half = lane / 16, column = lane % 16 * 4;
 
     for (int key0 = 0; key0 < keys; key0 += BK) {
-        auto key_row = [&](int r) { return key0 + r < keys ? s.key_row(key0 + r) : int64_t(-1); };
+        auto key_row = [&](int r) { return key0 + r < keys ? s.key_row(key0 + r) : -1; };
         __syncthreads();
         load_tile<DH, kK>(k, a.k_width, a, skv, key_row);
         __syncthreads();
@@ -131,7 +131,7 @@ __global__ __launch_bounds__(kWarps * 32, DH > 128 ? 2 : 3) void attention_kerne
         int r = row0 + half * 4 + i;
         if (r >= queries) continue;
         float sum = half ? total[4 + i] : total[i], f = sum == 0.f ? 0.f : 1.f / sum;
-        T* out = static_cast<T*>(a.out) + ((s.q_start + first + r) * a.heads + head) * a.head_dim;
+        T* out = static_cast<T*>(a.out) + ((int64_t(s.q_start) + first + r) * a.heads + head) * a.head_dim;
 #pragma unroll
         for (int c = 0; c < kColumns; ++c) {
             int d = c * 64 + column;

@@ -44,7 +44,7 @@ size_t attention_split_workspace(const AttentionArguments& a);
 #if defined(__CUDACC__)
 /// Rows of a segment; `good` is false where they leave q's or k's rows or, over a paged cache, the table.
 struct Segment {
-    int64_t q_start, k_start, prefix_start;
+    int q_start, k_start, prefix_start;
     int q_count, k_count, prefix_count, page = 1;
     bool present, good;
     const int32_t* pages = nullptr;
@@ -53,8 +53,8 @@ struct Segment {
         int64_t rows_q = a.q_rows.count(), rows_k = a.k_rows.count();
         k_start = prefix_start = prefix_count = 0;
         if (a.segments == nullptr) {
-            q_start = int64_t(index) * a.max_queries;
-            k_start = int64_t(index) * a.max_keys;
+            q_start = index * a.max_queries;
+            k_start = index * a.max_keys;
             q_count = a.max_queries;
             k_count = a.max_keys;
             present = q_start < rows_q;
@@ -93,8 +93,8 @@ struct Segment {
         return __syncthreads_and(inside);
     }
     /// Row of the key with logical index j.
-    __device__ __forceinline__ int64_t key_row(int j) const {
-        if (pages != nullptr) return int64_t(pages[j / page]) * page + j % page;
+    __device__ __forceinline__ int key_row(int j) const {
+        if (pages != nullptr) return pages[j / page] * page + j % page;
         return j < prefix_count ? prefix_start + j : k_start + j - prefix_count;
     }
     /// How many keys query i sees, masks aside.
@@ -110,7 +110,7 @@ __device__ void refuse(const AttentionArguments& a, const Segment& s, int first,
     int64_t rows = a.q_rows.count();
     for (int i = threadIdx.x; i < count * a.head_dim; i += blockDim.x) {
         int query = first + i / a.head_dim;
-        int64_t row = s.q_start + query;
+        int64_t row = int64_t(s.q_start) + query;
         if (query < s.q_count && row >= 0 && row < rows)
             static_cast<T*>(a.out)[row * a.heads * a.head_dim + head * a.head_dim + i % a.head_dim] = from_float<T>(nan_value());
     }
@@ -120,7 +120,7 @@ __device__ void refuse(const AttentionArguments& a, const Segment& s, int first,
 template <typename T>
 __device__ void attend_one(const AttentionArguments& a, const Segment& s, int query, int head, float* acc) {
     const int lane = threadIdx.x % 32, kv_head = head / (a.heads / a.kv_heads);
-    const T* q = static_cast<const T*>(a.q) + (s.q_start + query) * a.q_width + a.q_offset + int64_t(head) * a.head_dim;
+    const T* q = static_cast<const T*>(a.q) + (int64_t(s.q_start) + query) * a.q_width + a.q_offset + int64_t(head) * a.head_dim;
     const T* k = static_cast<const T*>(a.k) + a.k_offset + int64_t(kv_head) * a.head_dim;
     const T* v = static_cast<const T*>(a.v) + a.v_offset + int64_t(kv_head) * a.head_dim;
 
@@ -137,7 +137,7 @@ __device__ void attend_one(const AttentionArguments& a, const Segment& s, int qu
         top = now;
         for (int d = lane; d < a.head_dim; d += 32) acc[d] = fmaf(p, to_float(v[row * a.v_width + d]), acc[d] * shrink);
     }
-    T* out = static_cast<T*>(a.out) + ((s.q_start + query) * a.heads + head) * a.head_dim;
+    T* out = static_cast<T*>(a.out) + ((int64_t(s.q_start) + query) * a.heads + head) * a.head_dim;
     for (int d = lane; d < a.head_dim; d += 32) out[d] = from_float<T>(total == 0.f ? 0.f : acc[d] / total);
 }
 #endif

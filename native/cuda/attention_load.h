@@ -25,6 +25,7 @@ __device__ __forceinline__ void load_queries(const T* from, int width, int head_
 template <typename T, int DH>
 __device__ __forceinline__ void load_keys(const AttentionArguments& a, const Segment& s, const T* k, const T* v, int key0,
                                           int end, int rows, uint32_t to_k, uint32_t to_v, int thread, int threads) {
+#pragma unroll 1  // the sums take most of the registers
     for (int r = thread / 8; r < rows; r += threads / 8) {
         const int64_t row = key0 + r < end ? s.key_row(key0 + r) : 0;
         const bool present = key0 + r < end && (a.mask == nullptr || a.mask[row] != 0);

@@ -22,10 +22,12 @@ constexpr int kMaxWarps = 4;
 template <int DH>
 constexpr int kTile = DH <= 96 ? 64 : 32;  // keys
 
+/// As many as the registers allow.
+template <int DH, int M>
+constexpr int kBlocksPerMultiprocessor = M* DH == 64 ? 3 : 2;
+
 template <typename T, int DH, int M>
-__global__ __launch_bounds__(kMaxWarps * 32, M* DH <= 64    ? 4
-                                             : M * DH <= 96 ? 3
-                                                            : 2) void attention_mma_kernel(AttentionArguments a) {
+__global__ __launch_bounds__(kMaxWarps * 32, kBlocksPerMultiprocessor<DH, M>) void attention_mma_kernel(AttentionArguments a) {
     follow_previous();
     constexpr int BK = kTile<DH>, kPitch = kAttentionPitch<DH>, kRows = 16 * M;  // keys of a tile, queries of a warp
     extern __shared__ __align__(16) unsigned char memory[];
@@ -55,7 +57,7 @@ __global__ __launch_bounds__(kMaxWarps * 32, M* DH <= 64    ? 4
         cp_async_commit();
     };
     load_queries<T, DH>(q, a.q_width, a.head_dim, BQ, shared_address(sq),
-                        [&](int r) { return r < queries ? s.q_start + first + r : -1; });
+                        [&](int r) { return r < queries ? int64_t(s.q_start) + first + r : -1; });
 
     const int lane = threadIdx.x % 32, row0 = int(threadIdx.x) / 32 * kRows;  // of the block's queries
     const int warp_keys = row0 < queries ? s.visible(min(first + row0 + kRows, s.q_count) - 1, a.causal) : 0;
@@ -69,18 +71,16 @@ __global__ __launch_bounds__(kMaxWarps * 32, M* DH <= 64    ? 4
         if (a.stages > 1) load_tile(tile + 1);
         const int key0 = tile * BK, count = min(BK, warp_keys - key0);
         if (count > 0) {
-            SeenKeys<M> seen{.shown = shown_keys(a, s, key0, count)};
-            seen.all = a.mask == nullptr && count == BK && s.visible(first + row0, a.causal) >= key0 + BK;
-#pragma unroll
-            for (int m = 0; m < M; ++m)
-#pragma unroll
-                for (int h = 0; h < 2; ++h)
-                    seen.visible[m][h] = s.visible(first + row0 + m * 16 + h * 8 + lane / 4, a.causal) - key0;
+            const uint64_t shown = shown_keys(a, s, key0, count);
+            const bool all = a.mask == nullptr && s.visible(first + row0, a.causal) >= key0 + BK;
+            auto seen = [&](int m, int h) {
+                return shown & first_keys(s.visible(first + row0 + m * 16 + h * 8 + lane / 4, a.causal) - key0);
+            };
             const uint32_t at_k = shared_address(sk + stage_of(tile)), at_v = shared_address(sv + stage_of(tile));
             const float scale = a.scale * 1.4426950408889634f;  // log2(e)
-            if (count <= 16) rows.template attend<16>(at_k, at_v, scale, seen);
-            else if (count <= 32) rows.template attend<32>(at_k, at_v, scale, seen);
-            else rows.template attend<BK>(at_k, at_v, scale, seen);
+            if (count <= 16) rows.template attend<16>(at_k, at_v, scale, all, seen);
+            else if (BK == 32 || count <= 32) rows.template attend<32>(at_k, at_v, scale, all, seen);
+            else rows.template attend<BK>(at_k, at_v, scale, all, seen);
         }
         if (a.stages == 1) {
             __syncthreads();
@@ -104,7 +104,7 @@ __global__ __launch_bounds__(kMaxWarps * 32, M* DH <= 64    ? 4
         }
     __syncwarp();
     const int count = min(kRows, queries - row0);
-    T* out = static_cast<T*>(a.out) + ((s.q_start + first + row0) * a.heads + head) * a.head_dim;
+    T* out = static_cast<T*>(a.out) + ((int64_t(s.q_start) + first + row0) * a.heads + head) * a.head_dim;
     const int64_t out_width = int64_t(a.heads) * a.head_dim;
     for (int r = lane / 8; r < count; r += 4)
         for (int d = lane % 8 * 8; d < a.head_dim; d += 64)

@@ -64,8 +64,8 @@ __global__ __launch_bounds__(kWarps<DH> * 32, 2) void attention_split_kernel(Att
                              32);
         cp_async_commit();
     };
-    load_queries<T, DH>(static_cast<const T*>(a.q) + s.q_start * a.q_width + a.q_offset + int64_t(head0) * a.head_dim, a.head_dim,
-                        a.head_dim, 16, shared_address(sq), [&](int r) { return r < heads ? r : -1; });
+    load_queries<T, DH>(static_cast<const T*>(a.q) + int64_t(s.q_start) * a.q_width + a.q_offset + int64_t(head0) * a.head_dim,
+                        a.head_dim, a.head_dim, 16, shared_address(sq), [&](int r) { return r < heads ? r : -1; });
     for (int stage = 0; stage < kStages; ++stage) load_tile(warp + stage * W);
     cp_async_wait<kStages - 1>();
     __syncthreads();
@@ -77,10 +77,10 @@ __global__ __launch_bounds__(kWarps<DH> * 32, 2) void attention_split_kernel(Att
         cp_async_wait<kStages - 1>();
         __syncwarp();
         const int at = key0 + tile * kTile, count = min(kTile, end - at);
-        const SeenKeys<1> seen{
-            .visible = {{count, count}}, .shown = shown_keys(a, s, at, count), .all = a.mask == nullptr && count == kTile};
+        const uint64_t shown = shown_keys(a, s, at, count) & first_keys(count);
         const uint32_t at_k = shared_address(ring + tile / W % kStages * kStage);
-        rows.template attend<kTile>(at_k, at_k + uint32_t(kTile * kPitch * sizeof(T)), a.scale * 1.4426950408889634f, seen);
+        rows.template attend<kTile>(at_k, at_k + uint32_t(kTile * kPitch * sizeof(T)), a.scale * 1.4426950408889634f,
+                                    a.mask == nullptr && count == kTile, [&](int, int) { return shown; });
         __syncwarp();
         load_tile(tile + kStages * W);
     }
@@ -139,7 +139,7 @@ __global__ __launch_bounds__(32) void attention_join_kernel(AttentionArguments a
     const float top = warp_reduce(mine.x, [](float x, float y) { return fmaxf(x, y); });
     const float weight = exp2_approx(mine.x - (top == -INFINITY ? 0.f : top)), total = warp_sum(weight * mine.y);
     const float f = total == 0.f ? 0.f : 1.f / total;
-    T* out = static_cast<T*>(a.out) + (s.q_start * a.heads + head) * a.head_dim;
+    T* out = static_cast<T*>(a.out) + (int64_t(s.q_start) * a.heads + head) * a.head_dim;
     for (int d0 = 0; d0 < a.head_dim; d0 += 128) {
         const int d = d0 + lane * 4;
         Pack<4> sum = zeros<4>();

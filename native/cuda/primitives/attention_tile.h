@@ -18,13 +18,10 @@ namespace warpsight::cuda {
 template <int DH>
 constexpr int kAttentionPitch = DH / 8 % 2 == 0 ? DH + 8 : DH;
 
-/// Which keys of a tile each of a warp's queries sees.
-template <int M>
-struct SeenKeys {
-    int visible[M][2];  // keys of the tile, from its first: of row lane/4 and of row lane/4 + 8
-    uint64_t shown;     // bit j: the mask shows key j
-    bool all;           // everyone sees all of them
-};
+/// The keys j < count of a tile as bits.
+__device__ __forceinline__ uint64_t first_keys(int count) {
+    return count <= 0 ? 0 : count >= 64 ? ~uint64_t(0) : ~(~uint64_t(0) << count);
+}
 
 /// DH: width of a head, zeros behind it; M: blocks of 16 queries. All 32 lanes must call every function.
 template <typename T, int DH, int M>
@@ -60,9 +57,10 @@ struct WarpQueries {
                 for (int d = 0; d < DH / 16; ++d) ldmatrix(fragments[m][d], shared_q + 2 * (m * 16 * kPitch + d * 16));
     }
 
-    /// k and v: shared addresses of Keys rows; scale: of the scores, times log2(e).
-    template <int Keys>
-    __device__ __forceinline__ void attend(uint32_t k, uint32_t v, float scale, const SeenKeys<M>& seen) {
+    /// k and v: shared addresses of Keys rows; scale: of the scores, times log2(e). Unless `all` keys are seen by every query,
+    /// seen(m, h) has bit j where row m·16 + h·8 + lane/4 sees key j.
+    template <int Keys, typename F>
+    __device__ __forceinline__ void attend(uint32_t k, uint32_t v, float scale, bool all, F&& seen) {
         const int lane = threadIdx.x % 32;
         float s[M][Keys / 8][4] = {};
         k += 2 * ((lane % 8 + lane / 16 * 8) * kPitch + lane / 8 % 2 * 8);
@@ -87,7 +85,7 @@ struct WarpQueries {
         }
 
 #pragma unroll
-        for (int m = 0; m < M; ++m) softmax(m, s[m], scale, seen);
+        for (int m = 0; m < M; ++m) softmax(m, s[m], scale, all, seen);
 
         v += 2 * (lane % 16 * kPitch + lane / 16 * 8);
 #pragma unroll
@@ -132,13 +130,11 @@ struct WarpQueries {
 
 private:
     /// Scores of 16 queries to probabilities relative to the running maximum; what was summed so far shrinks to it.
-    template <int N>
-    __device__ __forceinline__ void softmax(int m, float (&s)[N][4], float scale, const SeenKeys<M>& seen) {
-        const int column = threadIdx.x % 4 * 2;
-        const uint64_t shown = seen.shown >> column;
+    template <int N, typename F>
+    __device__ __forceinline__ void softmax(int m, float (&s)[N][4], float scale, bool all, F&& seen) {
 #pragma unroll
         for (int h = 0; h < 2; ++h) {
-            const int visible = seen.visible[m][h] - column;
+            const uint64_t bits = all ? 0 : seen(m, h) >> (threadIdx.x % 4 * 2);
             float now = top[m][h];
 #pragma unroll
             for (int n = 0; n < N; ++n)
@@ -146,7 +142,7 @@ private:
                 for (int e = 0; e < 2; ++e) {
                     float& score = s[n][h * 2 + e];
                     score *= scale;
-                    if (!seen.all && (n * 8 + e >= visible || (shown >> (n * 8 + e) & 1) == 0)) score = -INFINITY;
+                    if (!all && (bits >> (n * 8 + e) & 1) == 0) score = -INFINITY;
                     now = fmaxf(now, score);
                 }
             now = quad_reduce(now, [](float x, float y) { return fmaxf(x, y); });
