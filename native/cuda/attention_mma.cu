@@ -112,6 +112,7 @@ __global__ __launch_bounds__(kMaxWarps * 32, kBlocksPerMultiprocessor<DH, M>) vo
 
     // A later key that is not seen has probability 0, and 0 times NaN or infinity leaves NaN: such rows again, without that key.
     if (!a.causal || !__any_sync(0xffffffffu, rows.has_nan())) return;
+    __syncwarp();
     for (int r = 0; r < count; ++r) {
         bool nan = false;
         for (int d = lane; d < a.head_dim; d += 32) nan = nan || isnan(to_float(out[r * out_width + d]));

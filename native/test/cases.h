@@ -137,6 +137,32 @@ inline Case attention_case(DType storage, const Attention& a, Value q, Value k, 
     return c;
 }
 
+/// Keys and values of each sequence gathered from their pages, one sequence after the other: that is attention_case's causal one.
+inline Case paged_case(DType storage, const PagedAttention& op, Value q, Value cache, Value pages, Value sequences) {
+    const Doubles rows = seen(cache, storage);
+    const int64_t width = cache.shape.last(), P = pages.shape.last();
+    Doubles gathered;
+    std::vector<int32_t> segments;
+    for (size_t s = 0; s < sequences.ints.size() / 3; ++s) {
+        const int32_t* sequence = &sequences.ints[3 * s];
+        segments.insert(segments.end(), {sequence[0], sequence[1], int32_t(gathered.size() / size_t(width)), sequence[2], 0, 0});
+        for (int j = 0; j < sequence[2]; ++j) {
+            int64_t row = int64_t(pages.ints[s * size_t(P) + size_t(j / op.page)]) * op.page + j % op.page;
+            gathered.insert(gathered.end(), rows.begin() + row * width, rows.begin() + (row + 1) * width);
+        }
+    }
+    Attention a{.heads = op.heads, .kv_heads = op.kv_heads, .head_dim = op.head_dim};
+    a.q_offset = op.q_offset;
+    a.k_offset = op.k_offset;
+    a.v_offset = op.v_offset;
+    a.causal = true;
+    a.scale = op.scale;
+    Case c{.op = op, .outputs = {activation({q.shape.rows(), int64_t(op.heads) * op.head_dim})}};
+    c.expected = {attention64(a, seen(q, storage), q.shape.last(), gathered, width, gathered, width, segments, {})};
+    c.inputs = {std::move(q), std::move(cache), std::move(pages), std::move(sequences)};
+    return c;
+}
+
 inline Case unit_case(DType storage, Value x) {
     Case c{.op = L2Normalize{},
            .outputs = {activation(x.shape)},

@@ -360,9 +360,18 @@ static void patch_embed_cases(Suite& s) {
     }
 }
 
+/// The case with the kernel that it must take in 16 bits; float32 has no tensor cores.
+static Case with_kernel(DType storage, std::string kernel, Case c) {
+    if (storage == DType::float32)
+        for (std::string form : {"_mma", "_split"})
+            if (kernel.ends_with(form)) kernel.replace(kernel.size() - form.size(), form.size(), "_simt");
+    c.kernel = kernel;
+    return c;
+}
+
 static void attention_cases(Suite& s) {
     Random random(13);
-    for (int head_dim : {1, 8, 20, 33, 64, 80, 128})
+    for (int head_dim : {1, 8, 16, 20, 33, 40, 64, 72, 80, 96, 128, 160, 256, 257})
         for (bool causal : {false, true}) {
             int tokens = head_dim == 64 ? 77 : 19;
             Attention a{.heads = 2, .kv_heads = 2, .head_dim = head_dim};
@@ -374,7 +383,67 @@ static void attention_cases(Suite& s) {
             a.scale = 1.f / std::sqrt(float(head_dim));
             Value packed = activation({3 * tokens, 3 * D}, random.normals(3 * tokens * 3 * D));
             s.check("attention/packed-d" + std::to_string(head_dim) + (causal ? "-causal" : ""),
-                    attention_case(s.storage, a, packed, packed, packed, absent(), absent()));
+                    with_kernel(s.storage,
+                                head_dim > 256      ? "attention_wide"
+                                : head_dim % 8 != 0 ? "attention_simt"
+                                                    : "attention_mma",
+                                attention_case(s.storage, a, packed, packed, packed, absent(), absent())));
+        }
+    // one query, one key, around tiles of 16 queries and 16, 32 and 64 keys, and the tokens of ViT-B/32 to L/14@336
+    for (auto& [queries, keys] : {std::array<int, 2>{1, 1},
+                                  {1, 128},
+                                  {3, 200},
+                                  {16, 16},
+                                  {17, 33},
+                                  {50, 50},
+                                  {64, 64},
+                                  {65, 65},
+                                  {40, 129},
+                                  {197, 197},
+                                  {70, 577}})
+        for (int head_dim : {64, 128}) {
+            Attention a{.heads = 1, .kv_heads = 1, .head_dim = head_dim, .max_queries = queries, .max_keys = keys, .scale = 0.1f};
+            auto rows = [&](int64_t R) { return activation({R, head_dim}, random.normals(R * head_dim)); };
+            s.check("attention/cross-" + shape_name({queries, keys, head_dim}),
+                    with_kernel(s.storage, "attention_mma",
+                                attention_case(s.storage, a, rows(queries), rows(keys), rows(keys), absent(), absent())));
+        }
+    // so many blocks that each warp takes 32 queries
+    Attention many{.heads = 67, .kv_heads = 67, .head_dim = 64, .max_queries = 70, .max_keys = 70, .causal = true, .scale = 0.1f};
+    Value packed = activation({280, 67 * 64}, random.normals(280 * 67 * 64));
+    if (s.storage == DType::float16)
+        s.check("attention/many", with_kernel(s.storage, "attention_mma",
+                                              attention_case(s.storage, many, packed, packed, packed, absent(), absent())));
+    // heads that do not begin on 16 bytes
+    Attention odd{.heads = 2, .kv_heads = 1, .head_dim = 16, .q_offset = 4, .k_offset = 1, .v_offset = 17};
+    odd.max_queries = odd.max_keys = 20;
+    s.check("attention/offsets", with_kernel(s.storage, "attention_simt",
+                                             attention_case(s.storage, odd, activation({40, 36}, random.normals(40 * 36)),
+                                                            activation({40, 33}, random.normals(40 * 33)),
+                                                            activation({40, 33}, random.normals(40 * 33)), absent(), absent())));
+    // scores whose exponentials leave every dtype
+    if (s.storage != DType::float32) {
+        Attention large{
+            .heads = 1, .kv_heads = 1, .head_dim = 64, .max_queries = 70, .max_keys = 70, .causal = true, .scale = 1.f};
+        auto rows = [&] { return activation({70, 64}, random.normals(70 * 64, 20.f)); };
+        s.check("attention/large", with_kernel(s.storage, "attention_mma",
+                                               attention_case(s.storage, large, rows(), rows(), rows(), absent(), absent())));
+    }
+    // one query over many keys: parts of the keys
+    for (int head_dim : {64, 80, 128, 256})
+        for (int group : {1, 4, 20}) {
+            Attention one{.heads = 2 * group, .kv_heads = 2, .head_dim = head_dim, .max_queries = 1, .max_keys = 600};
+            one.scale = 1.f / std::sqrt(float(head_dim));
+            const int64_t D = one.heads * head_dim, Dk = 2 * head_dim;
+            Value segments = int32(
+                {5, 6}, {0, 1, 0, 577, 0, 0, 1, 1, 600, 1, 0, 0, 2, 1, 100, 170, 500, 40, 3, 0, 0, 0, 0, 0, 3, 1, 0, 0, 0, 0});
+            Value hidden = int32({610});
+            for (size_t i = 0; i < 610; ++i) hidden.ints[i] = i >= 64 && random.below(4) > 0;
+            auto rows = [&](int64_t R, int64_t width) { return activation({R, width}, random.normals(R * width)); };
+            s.check("attention/one-query-" + shape_name({head_dim, group}),
+                    with_kernel(s.storage, "attention_split",
+                                attention_case(s.storage, one, rows(4, D), rows(610, Dk), rows(610, Dk), segments,
+                                               group == 4 ? hidden : absent())));
         }
 
     Attention ragged{.heads = 4, .kv_heads = 2, .head_dim = 16};
@@ -398,19 +467,139 @@ static void attention_cases(Suite& s) {
     s.check("attention/empty", attention_case(s.storage, ragged, activation({0, 64}), activation({0, 32}), activation({0, 32}),
                                               int32({0, 6}), absent()));
 
-    // the NaN of a key that a query does not see stays out of its row
-    std::vector<float> keys(12 * 8), values(12 * 8);
-    for (size_t i = 0; i < keys.size(); ++i) keys[i] = random.normal(), values[i] = i / 8 >= 9 ? NAN : random.normal();
-    Attention causal{.heads = 1, .kv_heads = 1, .head_dim = 8, .max_queries = 12, .max_keys = 12, .causal = true, .scale = 0.3f};
-    s.check("attention/nan-of-a-later-key",
-            attention_case(s.storage, causal, activation({12, 8}, random.normals(96)), activation({12, 8}, keys),
-                           activation({12, 8}, values), absent(), absent()));
-    Value hidden = int32({12}, std::vector<int32_t>(12, 1));
-    for (size_t i = 9; i < 12; ++i) hidden.ints[i] = 0;
-    causal.causal = false;
-    s.check("attention/nan-of-a-masked-key",
-            attention_case(s.storage, causal, activation({12, 8}, random.normals(96)), activation({12, 8}, keys),
-                           activation({12, 8}, values), absent(), hidden));
+    // what is not finite of a key that a query does not see stays out of its row
+    for (auto& [T, d] : {std::array<int, 2>{12, 8}, {80, 64}, {40, 128}}) {
+        std::vector<float> keys = random.normals(T * d), values = random.normals(T * d);
+        for (int j : {T - 1, T - 2, T - 3})
+            for (int e = 0; e < d; ++e) values[size_t(j * d + e)] = j == T - 2 ? INFINITY : NAN;
+        Attention a{.heads = 1, .kv_heads = 1, .head_dim = d, .max_queries = T, .max_keys = T, .causal = true, .scale = 0.3f};
+        auto attend = [&](Value mask) {
+            Value q = activation({T, d}, random.normals(T * d));
+            Case c = attention_case(s.storage, a, q, activation({T, d}, keys), activation({T, d}, values), absent(), mask);
+            c.per_element = true;
+            return with_kernel(s.storage, "attention_mma", c);
+        };
+        s.check("attention/nan-of-a-later-key-" + shape_name({T, d}), attend(absent()));
+        Value hidden = int32({T}, std::vector<int32_t>(size_t(T), 1));
+        for (int j : {T - 1, T - 2, T - 3}) hidden.ints[size_t(j)] = 0;
+        a.causal = false;
+        s.check("attention/nan-of-a-masked-key-" + shape_name({T, d}), attend(hidden));
+    }
+
+    // alone, with its neighbours, behind a prefix that lies elsewhere: the same bits
+    s.check("attention/bits", [&] {
+        const int T = 77, prefix = 17, own = T - prefix, D = 2 * 64;
+        Attention a{.heads = 2, .kv_heads = 2, .head_dim = 64, .max_queries = T, .max_keys = T, .causal = true, .scale = 0.2f};
+        std::vector<float> q = random.normals(T * D), k = random.normals(T * D), v = random.normals(T * D);
+        auto attend = [&](std::vector<float> queries, std::vector<float> keys, std::vector<float> values, Value segments) {
+            int64_t R = int64_t(queries.size()) / D;
+            std::vector<Value> out = {activation({R, D})};
+            s.runner.run(a, {activation({R, D}, queries), activation({T, D}, keys), activation({T, D}, values), segments}, out);
+            return out[0].floats;
+        };
+        std::vector<float> whole = attend(q, k, v, absent());
+        auto moved = [&](std::vector<float> rows) {  // the prefix behind the others
+            std::rotate(rows.begin(), rows.begin() + prefix * D, rows.end());
+            return rows;
+        };
+        std::vector<float> parts = attend(moved(q), moved(k), moved(v), int32({1, 6}, {0, own, 0, own, own, prefix}));
+        if (!std::equal(parts.begin(), parts.begin() + own * D, whole.begin() + prefix * D))
+            throw std::runtime_error("a prefix that lies elsewhere changes bits");
+        a.max_queries = 1;
+        for (int row : {0, 16, 50, 76}) {
+            std::vector<float> alone =
+                attend({q.begin() + row * D, q.begin() + (row + 1) * D}, k, v, int32({1, 6}, {0, 1, 0, row + 1, 0, 0}));
+            if (!std::equal(alone.begin(), alone.end(), whole.begin() + row * D))
+                throw std::runtime_error("query " + std::to_string(row) + " has other bits alone");
+        }
+    });
+
+    // segments that leave q or k, and rows that nobody names
+    for (int max_keys : {20, 200})
+        s.check("attention/bad-segments-" + std::to_string(max_keys), [&, max_keys] {
+            Attention a{.heads = 2, .kv_heads = 1, .head_dim = 64, .max_queries = max_keys > 128 ? 1 : 3, .max_keys = max_keys};
+            const int n = a.max_queries;
+            Value bad = int32({6, 6}, {0,     n, 0, 3, 0,  0, n,     n, 198, 3, 0,   0, 2 * n, n, -1, 3, 0, 0,
+                                       3 * n, n, 0, 1, -1, 1, 4 * n, n, 0,   1, 199, 2, 7 * n, n, 0,  1, 0, 0});
+            std::vector<Value> out = {activation({7 * n, 128})};
+            s.runner.run(a,
+                         {activation({7 * n, 128}, random.normals(7 * n * 128)), activation({200, 64}, random.normals(200 * 64)),
+                          activation({200, 64}, random.normals(200 * 64)), bad},
+                         out);
+            for (int row = 0; row < 7 * n; ++row)
+                for (int d = 0; d < 128; ++d) {
+                    bool nan = std::isnan(out[0].floats[size_t(row * 128 + d)]);
+                    if (nan != (row >= n)) throw std::runtime_error("row " + std::to_string(row) + " is wrong");
+                }
+        });
+}
+
+static void paged_attention_cases(Suite& s) {
+    Random random(21);
+    const int page = 16, P = 45;
+    for (auto& [heads, kv_heads, d] :
+         {std::array<int, 3>{2, 2, 64}, {8, 2, 128}, {3, 1, 80}, {20, 1, 64}, {2, 1, 256}, {2, 2, 33}}) {
+        const int64_t D = int64_t(heads) * d, width = 2 * int64_t(kv_heads) * d;
+        PagedAttention op{.heads = heads, .kv_heads = kv_heads, .head_dim = d, .v_offset = kv_heads * d, .page = page};
+        op.scale = 1.f / std::sqrt(float(d));
+        auto run = [&](const std::string& name, const char* kernel, std::vector<std::array<int, 2>> counts) {
+            std::vector<int32_t> free, table, rows;  // pages in no order, one more than are used
+            const int S = int(counts.size());
+            for (auto& [queries, keys] : counts)
+                for (int p = 0; p * page < keys; ++p) free.push_back(int32_t(free.size()));
+            const int64_t cache_rows = (int64_t(free.size()) + 1) * page;
+            for (size_t i = free.size(); i-- > 1;) std::swap(free[i], free[size_t(random.below(int64_t(i) + 1))]);
+            int first = 0;
+            for (auto& [queries, keys] : counts) {
+                rows.insert(rows.end(), {first, queries, keys});
+                first += queries;
+                for (int p = 0; p < P; ++p) {
+                    table.push_back(p * page < keys ? free.back() : -1);
+                    if (p * page < keys) free.pop_back();
+                }
+            }
+            s.check("pagedAttention/" + name + "-" + shape_name({heads, kv_heads, d}),
+                    with_kernel(s.storage, d % 8 != 0 ? "paged_attention_simt" : kernel,
+                                paged_case(s.storage, op, activation({first, D}, random.normals(first * D)),
+                                           activation({cache_rows, width}, random.normals(cache_rows * width)),
+                                           int32({S, P}, table), int32({S, 3}, rows))));
+        };
+        op.max_queries = 40;
+        run("prefill", "paged_attention_mma", {{40, 40}, {1, 70}, {0, 0}, {33, 128}, {7, 7}});
+        op.max_queries = 1;
+        run("decode", "paged_attention_split",
+            {{1, 1},
+             {1, 2},
+             {1, 15},
+             {1, 16},
+             {1, 17},
+             {0, 9},
+             {1, 63},
+             {1, 64},
+             {1, 65},
+             {1, 127},
+             {1, 129},
+             {1, 500},
+             {1, 700}});
+    }
+    s.check("pagedAttention/bad", [&] {
+        for (int queries : {1, 3}) {
+            PagedAttention op{.heads = 2, .kv_heads = 1, .head_dim = 64, .v_offset = 64, .page = 4, .max_queries = queries};
+            // good; a page that is not there, the last of several; more keys than pages; fewer keys than queries; outside q
+            Value table = int32({5, 3}, {0, queries, 12, queries, queries, 12, 2 * queries, queries, 13, 3 * queries, queries, 0,
+                                         4 * queries, queries, 3});
+            Value pages = int32({5, 3}, {0, 1, 2, 0, 1, 3, 0, 1, 2, 0, 1, 2, 0, -1, -1});
+            table.ints[12] = 5 * queries;
+            std::vector<Value> out = {activation({5 * queries, 128})};
+            s.runner.run(op,
+                         {activation({5 * queries, 128}, random.normals(5 * queries * 128)),
+                          activation({12, 128}, random.normals(12 * 128)), pages, table},
+                         out);
+            for (size_t i = 0; i < out[0].floats.size(); ++i)
+                if (std::isnan(out[0].floats[i]) != (i >= size_t(queries) * 128))
+                    throw std::runtime_error("element " + std::to_string(i) + " is wrong");
+        }
+    });
 }
 
 static void norm_cases(Suite& s) {
@@ -883,9 +1072,9 @@ static int run(const std::string& name, const std::string& only) {
         Suite suite(backend, storage, only);
         if (suite.cpu) set_cpu_threads(1);
         fixture_cases(suite, folder);
-        for (auto cases :
-             {linear_cases, decode_linear_cases, rope_append_cases, patch_embed_cases, attention_cases, norm_cases, head_cases,
-              head_mma_cases, elementwise_cases, selection_cases, resize_cases, batch_cases, counter_cases, refusal_cases})
+        for (auto cases : {linear_cases, decode_linear_cases, rope_append_cases, patch_embed_cases, attention_cases,
+                           paged_attention_cases, norm_cases, head_cases, head_mma_cases, elementwise_cases, selection_cases,
+                           resize_cases, batch_cases, counter_cases, refusal_cases})
             cases(suite);
         passed += suite.passed;
         failed += suite.failed;
