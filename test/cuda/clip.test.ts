@@ -6,16 +6,9 @@ import { kDevice, provesKernels } from './evidence';
 for (const folder of kClipFixtures) {
   for (const dtype of ['float32', 'float16', 'bfloat16'] satisfies Float[]) {
     describe(`${folder} on CUDA in ${dtype}`, () => {
-      provesKernels(dtype, [
-        'patchEmbed',
-        'embed',
-        'layerNorm',
-        'linear',
-        'attention',
-        'gatherRows',
-        'l2Normalize',
-        'scaledLogits',
-      ]);
+      const general = folder === 'clip-tiny-quickgelu' ? ['attention'] : []; // its text heads have 12 elements
+      const ops = ['patchEmbed', 'embed', 'layerNorm', 'linear', 'attention', 'gatherRows', 'l2Normalize', 'scaledLogits'];
+      provesKernels(dtype, ops, general);
       describeClipGolden(folder, { device: kDevice, dtype, onLoad: (clip) => expect(clip.device).to.equal(kDevice) });
     });
   }

@@ -9,7 +9,7 @@ const kInFloat32Only = ['argmax', 'topK', 'sampleDistribution']; // ties and cut
 for (const dtype of ['float32', 'float16', 'bfloat16'] satisfies Float[]) {
   describe(`CUDA kernels in ${dtype}`, () => {
     const mma = ['scaled_logits_mma', 'zero_shot_head_mma'].map((name) => kernelOf(name, dtype));
-    provesKernels(dtype, [...kOperations, ...kOthers, ...(dtype === 'float32' ? kInFloat32Only : mma)]);
+    provesKernels(dtype, [...kOperations, ...kOthers, ...(dtype === 'float32' ? kInFloat32Only : mma)], ['attention']); // heads of 20
     describeOpGoldens(kDevice, dtype);
   });
 }

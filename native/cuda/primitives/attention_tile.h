@@ -94,8 +94,11 @@ struct WarpQueries {
 #pragma unroll
             for (int m = 0; m < M; ++m)
 #pragma unroll
-                for (int i = 0; i < 4; ++i)
+                for (int i = 0; i < 4; ++i) {
                     p[m][i] = pack_pair<T>(s[m][2 * n + i / 2][i % 2 * 2], s[m][2 * n + i / 2][i % 2 * 2 + 1]);
+                    const float2 rounded = unpack_pair<T>(p[m][i]);  // what meets v: so the weights' sum is one
+                    total[m][i % 2] += rounded.x + rounded.y;
+                }
 #pragma unroll
             for (int d = 0; d < DH / 16; ++d) {
                 uint32_t b[4];  // columns d·16 … and d·16 + 8 …
@@ -148,17 +151,12 @@ private:
             now = quad_reduce(now, [](float x, float y) { return fmaxf(x, y); });
             const float base = now == -INFINITY ? 0.f : now;  // nothing seen yet
             const float shrink = exp2_approx(top[m][h] - base);
-            float sum = 0.f;
 #pragma unroll
             for (int n = 0; n < N; ++n)
 #pragma unroll
-                for (int e = 0; e < 2; ++e) {
-                    float& p = s[n][h * 2 + e];
-                    p = exp2_approx(p - base);
-                    sum += p;
-                }
+                for (int e = 0; e < 2; ++e) s[n][h * 2 + e] = exp2_approx(s[n][h * 2 + e] - base);
             top[m][h] = now;
-            total[m][h] = total[m][h] * shrink + sum;
+            total[m][h] *= shrink;
 #pragma unroll
             for (int n = 0; n < DH / 8; ++n) {
                 acc[m][n][h * 2] *= shrink;
