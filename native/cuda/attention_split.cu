@@ -93,6 +93,7 @@ __global__ __launch_bounds__(kWarps<DH> * 32, 2) void attention_split_kernel(Att
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
         const int row = h * 8 + lane / 4;
+        if (row >= heads) continue;
         if (lane % 4 == 0) sums[warp][row] = {rows.top[0][h], rows.total[0][h]};
 #pragma unroll
         for (int n = 0; n < DH / 8; ++n)
