@@ -1,12 +1,12 @@
-// out[q, h] = softmax over the keys j that q sees of (scale · q_h·k_j) · v_j on tensor cores;  a query that sees no key gives zeros
+// out[q, h] = softmax over the keys j that q sees of (scale · q_h·k_j) · v_j;  a query that sees no key gives zeros
 // shapes    rows of q, k, v, out as ops.h describes them, float16 or bfloat16, head widths up to 256 in multiples of 8; scores,
 //           softmax and sums are float32, probabilities are rounded to the storage before they meet v
 // launch    a block per 16·M·warps queries of a segment and head: 128 where such blocks fill the device, else 64, fewer where
-//           segments are short; grid (segments × query tiles, heads). Keys come in tiles of 64 (32 for heads over 96), one ahead of
-//           the computation; a last tile of at most 16 or 32 keys is loaded and multiplied as such, so 577 = 9·64 + 1 costs 592.
-//           Shared memory: the queries and one or two tiles, 23 to 101 KB
-// roofline  4·Tq·Tk·Dh flops of mma.sync. Per 16 queries and 16 keys a warp reads 64·Dh bytes of shared memory for 1024·Dh flops; two
-//           blocks of queries per warp (M = 2) halve that. k and v come from L2 once per block
+//           segments are short; grid (segments × query tiles, heads). Keys come in tiles of 64 (32 for heads over 96), one
+//           ahead of the computation; a last tile of at most 16 or 32 keys is loaded and multiplied as such, so 577 = 9·64 + 1
+//           costs 592. Shared memory: the queries and one or two tiles, 21 to 101 KB
+// roofline  4·Tq·Tk·Dh flops of mma.sync. Per 16 queries and 16 keys a warp reads 64·Dh bytes of shared memory for 1024·Dh
+//           flops; two blocks of queries per warp (M = 2) halve that. k and v come from L2 once per block
 // source    queries in registers, online softmax and p as the next product's operand after Dao 2023 (FlashAttention-2). A tile
 //           without a visible key changes nothing, nor does the block's size: a query's bits depend neither on its place in a
 //           block nor on where the rows lie
@@ -24,7 +24,7 @@ constexpr int kTile = DH <= 96 ? 64 : 32;  // keys
 
 /// As many as the registers allow.
 template <int DH, int M>
-constexpr int kBlocksPerMultiprocessor = M* DH == 64 ? 3 : 2;
+constexpr int kBlocksPerMultiprocessor = DH* M == 64 ? 3 : 2;
 
 template <typename T, int DH, int M>
 __global__ __launch_bounds__(kMaxWarps * 32, kBlocksPerMultiprocessor<DH, M>) void attention_mma_kernel(AttentionArguments a) {
@@ -47,13 +47,10 @@ __global__ __launch_bounds__(kMaxWarps * 32, kBlocksPerMultiprocessor<DH, M>) vo
     T* sv = sk + a.stages * BK * kPitch;
     auto stage_of = [&](int tile) { return a.stages == 1 ? 0 : tile % 2 * BK * kPitch; };
     auto load_tile = [&](int tile) {
-        const int key0 = tile * BK, count = min(BK, keys - key0);
+        const int key0 = tile * BK, count = min(BK, keys - key0), padded = count > 32 ? BK : count > 16 ? 32 : 16;
         if (count > 0)
-            load_keys<T, DH>(a, s, k, v, key0, key0 + count,
-                             count <= 16   ? 16
-                             : count <= 32 ? 32
-                                           : BK,
-                             shared_address(sk + stage_of(tile)), shared_address(sv + stage_of(tile)), threadIdx.x, blockDim.x);
+            load_keys<T, DH>(a, s, k, v, key0, key0 + count, padded, shared_address(sk + stage_of(tile)),
+                             shared_address(sv + stage_of(tile)), threadIdx.x, blockDim.x);
         cp_async_commit();
     };
     load_queries<T, DH>(q, a.q_width, a.head_dim, BQ, shared_address(sq),
@@ -129,7 +126,7 @@ template <int DH>
 Blocks blocks_of(const Launch& launch, const AttentionArguments& a) {
     const int64_t queries = ceil_div(a.q_rows.planned, a.count);  // of a segment, on average
     const int stages = a.max_keys <= kTile<DH> ? 1 : 2;
-    if (queries <= 16) return {1, 1, queries > 1 ? 1 : stages};  // many short ones: small blocks, more of them at once
+    if (queries <= 16) return {1, 1, a.max_keys <= 2 * kTile<DH> ? 1 : 2};  // small blocks, so that there are more at once
     if (queries <= 32) return {2, 1, stages};
     const bool fills = a.count * a.heads * ceil_div(a.max_queries, 128) >= 2 * launch.device.multiprocessors;
     return {4, DH == 64 && queries > 64 && fills ? 2 : 1, stages};

@@ -1,14 +1,14 @@
 // out[h] = softmax over all keys j of (scale · q_h·k_j) · v_j for one query per segment, in two passes; float16 or bfloat16
-// shapes    as attention_mma. Pass one leaves for each segment, head and part of the keys: acc [Dh] = Σ 2^(score − top)·v, top and
-//           total = Σ 2^(score − top), float32, scores times log2(e)
-// launch    keys: a block of 4 warps (2 for heads over 128) per part and per 16 query heads that share a key head: they are the rows
-//           of one mma. A warp takes every fourth tile of 16 keys through its own two stages, then the warps' sums are joined.
-//           Parts have 64 keys, more where they would be over 32; those past the end of the keys leave at once
+// shapes    as attention_mma. Pass one leaves for each segment, head and part of the keys: acc [Dh] = Σ 2^(score − top)·v,
+//           top, and total = Σ 2^(score − top), in float32, scores times log2(e)
+// launch    keys: a block of 4 warps (2 for heads over 128) per part and per 16 query heads that share a key head: they are the
+//           rows of one mma. A warp takes every fourth tile of 16 keys through its own two stages, then the warps' sums are
+//           joined. Parts have 64 keys, more where they would be over 32; those past the end of the keys leave at once
 //           join: a warp per segment and head
 // roofline  4·Dh bytes of k and v per key and key head, each read once: bound by memory. 16 keys are 4·Dh/16 mma, of which one in
 //           16 rows counts where every head has keys of its own; that is still under the time of the bytes
-// source    the split over keys after Dao et al. 2023 (Flash-Decoding). The parts follow from a segment's keys and the planned most
-//           of them alone: a query's bits depend neither on the batch nor on the device
+// source    the split over keys after Dao et al. 2023 (Flash-Decoding). The parts follow from a segment's keys and the planned
+//           most of them alone: a query's bits depend neither on the batch nor on the device
 #include <algorithm>
 
 #include "attention.h"

@@ -429,7 +429,13 @@ static void attention_cases(Suite& s) {
         s.check("attention/large", with_kernel(s.storage, "attention_mma",
                                                attention_case(s.storage, large, rows(), rows(), rows(), absent(), absent())));
     }
-    // one query over many keys: parts of the keys
+    // one query over many keys: parts of the keys, and over so many that a warp takes several tiles of its part
+    Attention long_one{.heads = 2, .kv_heads = 1, .head_dim = 64, .max_queries = 1, .max_keys = 5000, .scale = 0.125f};
+    Value long_keys = activation({5000, 64}, random.normals(5000 * 64)),
+          long_values = activation({5000, 64}, random.normals(5000 * 64));
+    s.check("attention/one-query-5000", with_kernel(s.storage, "attention_split",
+                                                    attention_case(s.storage, long_one, activation({1, 128}, random.normals(128)),
+                                                                   long_keys, long_values, absent(), absent())));
     for (int head_dim : {64, 80, 128, 256})
         for (int group : {1, 4, 20}) {
             Attention one{.heads = 2 * group, .kv_heads = 2, .head_dim = head_dim, .max_queries = 1, .max_keys = 600};
