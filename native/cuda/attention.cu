@@ -46,7 +46,7 @@ __device__ __forceinline__ void load_tile(const T* from, int width, const Attent
 }
 
 template <typename T, int DH>
-__global__ __launch_bounds__(kWarps * 32, DH > 128 ? 2 : 3) void attention_kernel(AttentionArguments a) {
+__global__ __launch_bounds__(kWarps * 32, DH > 64 ? 2 : 3) void attention_kernel(AttentionArguments a) {
     follow_previous();
     constexpr int kQ = DH, kK = DH + 4, kColumns = DH / 64;  // floats from row to row; groups of 64 columns of out
     extern __shared__ __align__(16) float shared[];
