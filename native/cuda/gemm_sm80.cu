@@ -10,13 +10,12 @@
 //   m │ BM rows  │ ─ cp.async ─▶n │ BN rows  │       c ^ (r % 8), so neither copies nor ldmatrix meet in a bank
 //   ▼ └──────────┘              ▼ └──────────┘       a warp multiplies WM × WN of it
 #include "gemm.h"
-#include "primitives/cp_async.h"
-#include "primitives/mma.h"
+#include "primitives/stage.h"
 
 namespace warpsight::cuda {
 namespace {
 
-constexpr int BK = 64, kRowBytes = BK * 2;
+constexpr int BK = kStageColumns, kRowBytes = kStageRowBytes;
 
 template <int M, int N, int WarpM, int WarpN, int Stages>
 struct MmaTile {
@@ -44,22 +43,6 @@ constexpr GemmTileCost kTiles[] = {
     {.BM = 16, .BN = 64, .most_splits = 8, .resident = 2, .step = 120, .fixed = 1600, .combine = 500},
 };
 
-__device__ __forceinline__ uint32_t place(int row, int piece) { return row * kRowBytes + ((piece ^ (row & 7)) << 4); }
-
-/// Copies rows of a stage: source(row) is the row's first element, or null for a row of zeros; columns from K on are zeros.
-template <int Rows, int Threads, typename T, typename Source>
-__device__ __forceinline__ void copy_rows(uint32_t to, int64_t k0, int64_t K, const T* any, Source&& source) {
-#pragma unroll
-    for (int i = 0; i < (Rows * 8 + Threads - 1) / Threads; ++i) {
-        int q = threadIdx.x + i * Threads, row = q / 8, piece = q % 8;
-        if (Rows * 8 % Threads != 0 && q >= Rows * 8) break;
-        const T* from = source(row);
-        int64_t k = k0 + piece * 8;
-        bool present = from != nullptr && k < K;
-        cp_async16(to + place(row, piece), present ? from + k : any, present);
-    }
-}
-
 /// Columns of y as parts of k are kept: rounded up to packs.
 __host__ __device__ inline int64_t partial_half(const GemmOperands& g) {
     return ceil_div(g.gated ? g.w.rows / 2 : g.w.rows, 8) * 8;
@@ -82,13 +65,13 @@ __global__ __launch_bounds__(Tile::kThreads) void gemm_sm80_kernel(GemmOperands 
 
     const T *x = static_cast<const T*>(g.x), *w = static_cast<const T*>(g.w.data);
     auto load_x = [&](int step, int stage) {
-        copy_rows<BM, Tile::kThreads>(stages + stage * Tile::kStageBytes, int64_t(first + step) * BK,
-                                      g.halves ? g.x_pitch : g.w.columns, x,
-                                      [&](int row) { return m0 + row < M ? x + (m0 + row) * g.x_pitch : nullptr; });
+        stage_rows<BM, Tile::kThreads>(stages + stage * Tile::kStageBytes, int64_t(first + step) * BK,
+                                       g.halves ? g.x_pitch : g.w.columns, x,
+                                       [&](int row) { return m0 + row < M ? x + (m0 + row) * g.x_pitch : nullptr; });
     };
     auto load_w = [&](int step, int stage) {
         uint32_t to = stages + stage * Tile::kStageBytes + BM * kRowBytes;
-        copy_rows<BN, Tile::kThreads>(to, g.w_column(first + step), g.w.columns, w, [&](int row) {
+        stage_rows<BN, Tile::kThreads>(to, g.w_column(first + step), g.w.columns, w, [&](int row) {
             int64_t n = n0 + (row < width ? row : row - width);
             return n < n_end ? w + (row < width ? n : up + n) * g.w.pitch : nullptr;
         });
@@ -116,10 +99,10 @@ __global__ __launch_bounds__(Tile::kThreads) void gemm_sm80_kernel(GemmOperands 
         for (int k = 0; k < BK / 16; ++k) {
             uint32_t a[WM / 16][4], b[WN / 16][4];
 #pragma unroll
-            for (int i = 0; i < WM / 16; ++i) ldmatrix(a[i], a0 + place(wm + i * 16 + lane % 16, k * 2 + lane / 16));
+            for (int i = 0; i < WM / 16; ++i) ldmatrix(a[i], a0 + staged(wm + i * 16 + lane % 16, k * 2 + lane / 16));
 #pragma unroll
             for (int j = 0; j < WN / 16; ++j)
-                ldmatrix(b[j], b0 + place(wn + j * 16 + lane / 16 * 8 + lane % 8, k * 2 + lane / 8 % 2));
+                ldmatrix(b[j], b0 + staged(wn + j * 16 + lane / 16 * 8 + lane % 8, k * 2 + lane / 8 % 2));
 #pragma unroll
             for (int i = 0; i < WM / 16; ++i)
 #pragma unroll

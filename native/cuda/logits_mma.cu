@@ -19,16 +19,15 @@
 #include "device.h"
 #include "launch.h"
 #include "primitives/activation.h"
-#include "primitives/cp_async.h"
-#include "primitives/mma.h"
 #include "primitives/row_norm.h"
+#include "primitives/stage.h"
 #include "primitives/top_list.h"
 
 namespace warpsight::cuda {
 namespace {
 
 constexpr int kFragment = 16;  // rows of a fragment of either side, and its k
-constexpr int BK = 64;         // 128 bytes of a row
+constexpr int BK = kStageColumns;
 
 template <int M, int N, int WarpM, int WarpN, int Stages>
 struct Blocking {
@@ -65,21 +64,6 @@ size_t shared_bytes(int D, bool resident) {
     return sizeof(Ends<T>) + size_t(slots * T::BM + T::kStages * T::BN) * BK * sizeof(X);
 }
 
-/// The byte where 16 of row `row` lie, from element 8·part on, of [rows, BK]: eight rows' same part fall into all banks.
-__device__ __forceinline__ uint32_t swizzled(int row, int part) { return uint32_t(row * BK * 2 + (part ^ row % 8) * 16); }
-
-/// Rows [Rows, BK] on their way to shared memory, zeros where there is nothing.
-template <int Rows, int Threads, typename X>
-__device__ __forceinline__ void copy_rows(uint32_t to, const X* from, int64_t rows, int columns, int64_t pitch) {
-    constexpr int V = kPack<X>, kParts = BK / V;
-#pragma unroll
-    for (int p = threadIdx.x; p < Rows * kParts; p += Threads) {
-        int row = p / kParts, part = p % kParts;
-        bool present = row < rows && part * V < columns;
-        cp_async16(to + swizzled(row, part), present ? from + row * pitch + part * V : from, present);
-    }
-}
-
 /// Cosine of two rows of any scale, the slow way; all 32 lanes must call.
 template <typename X>
 __device__ __forceinline__ float scaled_cosine(const X* x, const X* y, int D, bool y_unit) {
@@ -110,9 +94,11 @@ __device__ __forceinline__ void stream_logits(const Sides<X>& s, int64_t n, Take
         if (step < steps) {
             int64_t j = j0 + int64_t(step / chunks) * T::BN;
             int k0 = step % chunks * BK;
-            copy_rows<T::BN, T::kThreads>(y_stage(step), s.y + j * s.D + k0, end - j, s.D - k0, s.D);
+            stage_rows<T::BN, T::kThreads>(y_stage(step), k0, s.D, s.y,
+                                           [&](int row) { return j + row < end ? s.y + (j + row) * s.D : nullptr; });
             if (!s.resident || step < chunks)
-                copy_rows<T::BM, T::kThreads>(x_slot(step), s.x + i0 * s.D + k0, images, s.D - k0, s.D);
+                stage_rows<T::BM, T::kThreads>(x_slot(step), k0, s.D, s.x,
+                                               [&](int row) { return row < images ? s.x + (i0 + row) * s.D : nullptr; });
         }
         cp_async_commit();
     };
@@ -136,10 +122,10 @@ __device__ __forceinline__ void stream_logits(const Sides<X>& s, int64_t n, Take
             uint32_t a[kFragmentsX][4], b[4];
 #pragma unroll
             for (int i = 0; i < kFragmentsX; ++i)
-                if (int row = down * T::WM + i * kFragment; row < images) ldmatrix(a[i], x + swizzled(row + fragment_row, part));
+                if (int row = down * T::WM + i * kFragment; row < images) ldmatrix(a[i], x + staged(row + fragment_row, part));
 #pragma unroll
             for (int j = 0; j < kFragmentsY; ++j) {
-                ldmatrix(b, y + swizzled(across * T::WN + j * kFragment + fragment_row, part));
+                ldmatrix(b, y + staged(across * T::WN + j * kFragment + fragment_row, part));
 #pragma unroll
                 for (int i = 0; i < kFragmentsX; ++i)
                     if (down * T::WM + i * kFragment < images) {

@@ -610,7 +610,11 @@ static void paged_attention_cases(Suite& s) {
 
 static void norm_cases(Suite& s) {
     Random random(14);
-    for (auto& [R, D] : {std::array<int64_t, 2>{0, 8}, {1, 1}, {1, 768}, {7, 509}, {33, 64}, {200, 48}})
+    // around the widths of a warp, of a block, and of what a block keeps in registers
+    const std::array<int64_t, 2> wide[] = {{2, 1024}, {3, 1032}, {2, 1030}, {1, 4096}, {2, 8192}, {2, 8200}};
+    std::vector<std::array<int64_t, 2>> shapes = {{0, 8}, {1, 1}, {1, 768}, {7, 509}, {33, 64}, {200, 48}};
+    shapes.insert(shapes.end(), std::begin(wide), std::end(wide));
+    for (auto& [R, D] : shapes)
         for (bool sum : {false, true}) {
             auto x = [&] { return activation({R, D}, random.normals(R * D)); };
             auto w = [&] { return weight(As::vector, {D}, random.normals(D)); };
@@ -620,7 +624,9 @@ static void norm_cases(Suite& s) {
             s.check("layerNorm/random-residual-" + name, norm_case(s.storage, false, 1e-5f, x(), w(), w(), x(), sum));
             s.check("rmsNorm/random-" + name, norm_case(s.storage, true, 1e-5f, x(), w(), absent(), sum ? x() : absent(), sum));
         }
-    for (auto& [R, D] : {std::array<int64_t, 2>{0, 8}, {1, 1}, {1, 768}, {7, 509}, {8, 512}, {9, 512}, {4096, 24}})
+    shapes = {{0, 8}, {1, 1}, {1, 768}, {7, 509}, {8, 512}, {9, 512}, {4096, 24}};
+    shapes.insert(shapes.end(), std::begin(wide), std::end(wide));
+    for (auto& [R, D] : shapes)
         s.check("l2Normalize/random-" + shape_name({R, D}), unit_case(s.storage, activation({R, D}, random.normals(R * D))));
     // squares that are below float32, or too near to its end to be exact, or above it
     for (float scale : {1e-30f, 1e-21f, 1e-19f, 1e25f}) {
