@@ -117,7 +117,7 @@ public:
         kernel = step->kernel;
         Block workspace = allocate(step->workspace_bytes);
         fill(workspace);
-        step->run(*stream_, {.inputs = in, .outputs = out, .workspace = workspace.memory});
+        step->run(*stream_, {.inputs = in, .outputs = out, .workspace = workspace.memory()});
         stream_->synchronize();
 
         std::vector<uint8_t> raw;
@@ -138,9 +138,6 @@ public:
             raw.insert(raw.end(), bytes.begin(), bytes.end());
         }
         if (changed) changed->floats = decode(check_guard(in_place, "input", kNumbers), dtype_of(*changed));
-        for (Block& block : blocks) backend_->release(block.memory, block.bytes + kGuard, *stream_);
-        backend_->release(workspace.memory, workspace.bytes + kGuard, *stream_);
-        stream_->synchronize();
         return raw;
     }
 
@@ -155,8 +152,9 @@ private:
     static constexpr uint8_t kNothing = 0xff, kNumbers = 0x3f;
 
     struct Block {
-        void* memory = nullptr;
+        std::shared_ptr<void> owner;
         size_t bytes = 0;
+        void* memory() const { return owner.get(); }
     };
 
     DType dtype_of(const Value& value) const { return value.storage ? storage : value.dtype; }
@@ -181,13 +179,16 @@ private:
         return out;
     }
 
-    Block allocate(size_t bytes) { return {backend_->allocate(bytes + kGuard, *stream_), bytes}; }
+    Block allocate(size_t bytes) {
+        auto release = [this, bytes](void* memory) { backend_->release(memory, bytes + kGuard, *stream_); };
+        return {{backend_->allocate(bytes + kGuard, *stream_), release}, bytes};
+    }
 
     /// Outputs and workspaces are filled with kNothing, NaN in every float type; inputs are followed by ordinary numbers, so that
     /// a read past their end does not look like one that was refused.
     void fill(const Block& block, uint8_t with = kNothing) {
         std::vector<uint8_t> bytes(block.bytes + kGuard, with);
-        stream_->upload(block.memory, bytes.data(), bytes.size());
+        stream_->upload(block.memory(), bytes.data(), bytes.size());
     }
 
     TensorView place(const Value& value, std::vector<Block>& blocks) {
@@ -204,20 +205,20 @@ private:
             throw std::runtime_error("a value of the wrong length for " + value.shape.text());
         blocks.push_back(allocate(bytes.size()));
         fill(blocks.back(), kNumbers);
-        if (!bytes.empty()) stream_->upload(blocks.back().memory, bytes.data(), bytes.size());
-        return {blocks.back().memory, dtype, value.shape};
+        if (!bytes.empty()) stream_->upload(blocks.back().memory(), bytes.data(), bytes.size());
+        return {blocks.back().memory(), dtype, value.shape};
     }
 
     TensorView place_output(const Value& value, std::vector<Block>& blocks) {
         if (value.as == Value::As::absent) return {};
         blocks.push_back(allocate(size_t(value.shape.elements()) * size_of(dtype_of(value))));
         fill(blocks.back());
-        return {blocks.back().memory, dtype_of(value), value.shape};
+        return {blocks.back().memory(), dtype_of(value), value.shape};
     }
 
     std::vector<uint8_t> check_guard(const Block& block, const char* what, uint8_t filled = kNothing) {
         std::vector<uint8_t> bytes(block.bytes + kGuard);
-        stream_->download(bytes.data(), block.memory, bytes.size());
+        stream_->download(bytes.data(), block.memory(), bytes.size());
         stream_->synchronize();
         for (size_t i = block.bytes; i < bytes.size(); ++i)
             if (bytes[i] != filled)
