@@ -88,6 +88,7 @@ if (existsSync(addon)) {
     [['gemm', '--seconds', '60'], 90],
     [['clip', '--seconds', '60', '--batches', '1,64', '--rounds', '3'], 100],
     [['llava', '7b', '3'], 120],
+    [['gemm', '--tiles', '--rounds', '3', '--seconds', '30'], 60],
   ];
   for (const [[name, ...options], limitS] of benches) {
     const command = [node, `dist/bench/${name}.js`, ...options];
@@ -100,7 +101,7 @@ writeSummary();
 // not every machine lets its users read the counters that ncu needs
 process.exitCode = rows.every(({ title, verdict }) => verdict === 'ok' || title.startsWith('ncu ')) ? 0 : 1;
 
-/** Every operation, in the native program and on small shapes; a finding is exit code 9. That memory runs out is one of its tests. */
+/** Every tile of the products and every operation, in the native programs and on small shapes; a finding is exit code 9. That memory runs out is one of its tests. */
 async function sanitize(tool) {
   const sanitizer = which('compute-sanitizer') ?? join(cuda.toolkit, 'bin', 'compute-sanitizer');
   if (!existsSync(sanitizer)) {
@@ -108,7 +109,9 @@ async function sanitize(tool) {
     return;
   }
   const options = ['--tool', tool, '--error-exitcode', '9', ...(tool === 'memcheck' ? ['--report-api-errors', 'no'] : [])];
-  await stage(`compute-sanitizer ${tool}`, 'sanitizer.log', [sanitizer, ...options, 'build/test/ops_golden', 'cuda:0'], 90);
+  for (const program of [['build/test/gemm_test'], ['build/test/ops_golden', 'cuda:0']]) {
+    await stage(`compute-sanitizer ${tool} ${program[0]}`, 'sanitizer.log', [sanitizer, ...options, ...program], 90);
+  }
 }
 
 /** What Nsight Compute, where it is installed, says of the products and of attention: how near they come to the chip's limits. */
