@@ -13,7 +13,7 @@ import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { CLIP, device as deviceOf, devices, type Float, ops, type Program, Tensor, threads } from '../lib';
-import type { ClipComposition } from '../lib/models/clip';
+import { bestClasses, type ClipComposition } from '../lib/models/clip';
 import { toFloat32 } from '../lib/models/encode-program';
 import { loadClip } from '../lib/models/load-clip';
 import { packageRoot } from '../lib/native';
@@ -73,7 +73,7 @@ function hostIds(n: number, vocabulary: number): Int32Array[] {
 
 class Ours {
   readonly #clip: CLIP;
-  #classes: Tensor<'float32'> | undefined;
+  #classes: Tensor<Float> | undefined;
 
   constructor(
     readonly composition: ClipComposition,
@@ -90,7 +90,9 @@ class Ours {
       ours.#clip.dispose();
       for (const weight of weights) weight.dispose();
     });
-    ours.#classes = await ours.#clip.encodeText({ inputIds: hostIds(classes, size.text.vocabulary) }, { normalize: true });
+    const rows = await ours.#clip.encodeText({ inputIds: hostIds(classes, size.text.vocabulary) }, { normalize: true });
+    ours.#classes = dtype === 'float32' ? rows : ops.cast(rows, dtype); // as ZeroShotClassifier keeps them
+    if (ours.#classes !== rows) rows.dispose();
     return ours;
   }
 
@@ -150,7 +152,7 @@ class Ours {
     return compiled([there(hostPixels(batch, image), [batch, 3, image, image]), there(pooled, [batch])], (pixels, rows) => {
       const features = project(visionEncoder.forward(pixels as Tensor<'float32'>, rows as Tensor<'int32'>), visionProjection);
       if (work === 'image') return features;
-      return ops.zeroShotHead(features, this.#classes!, logitScale, { k: 5, unit: true }).scores;
+      return bestClasses(features, this.#classes!, logitScale, { k: 5 }).scores;
     });
   }
 

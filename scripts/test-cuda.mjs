@@ -56,7 +56,8 @@ for (const tier of tiers) {
     const files = specs.filter((file) => file.endsWith('.wide.test.js') === wide);
     if (files.length === 0) continue;
     console.log(`\n${place}: ${wide ? 'whole models' : 'operations'}, ${files.length} files`);
-    const env = { WARPSIGHT_ADDON: addon, ...simulator, ...(wide ? {} : checkers) };
+    const dependent = tier === '9.0' ? { GPUSIM_PDLCHECK: '1' } : {};
+    const env = { WARPSIGHT_ADDON: addon, ...simulator, ...(wide ? {} : { ...checkers, ...dependent }) };
     const fixed = [
       '--no-config',
       '--forbid-pending',

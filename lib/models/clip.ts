@@ -233,11 +233,7 @@ export class CLIP {
     const { logitScale, logitBias } = this;
     const head: ImageHead<{ scores: Tensor<'float32'>; indices: Tensor<'int32'> }> = {
       key: `rank ${key} ${k}`,
-      build: (features) => {
-        const unit = classes.dtype === 'float32'; // 16 bits round the length
-        const x = unit ? features : cast(l2Normalize(features), classes.dtype);
-        return zeroShotHead(x, classes, logitScale, { k, unit, sigmoid: logitBias !== undefined, bias: logitBias ?? 0 });
-      },
+      build: (features) => bestClasses(features, classes, logitScale, { k, logitBias }),
     };
     const parts = await this.#runImages(images, head, signal);
     try {
@@ -422,3 +418,15 @@ async function both(
 
 /** SigLIP checkpoints, by the same class: sigmoid scores, attention pooling, padded texts. */
 export { CLIP as SigLIP };
+
+/** @internal The k best of classes [C, d], unit rows of the model's dtype, for each image's features [n, d]. */
+export function bestClasses(
+  features: Tensor<'float32'>,
+  classes: Tensor<Float>,
+  logitScale: number,
+  { k, logitBias }: { readonly k: number; readonly logitBias?: number | undefined },
+): { scores: Tensor<'float32'>; indices: Tensor<'int32'> } {
+  const unit = classes.dtype === 'float32'; // 16 bits round the length
+  const x = unit ? features : cast(l2Normalize(features), classes.dtype);
+  return zeroShotHead(x, classes, logitScale, { k, unit, sigmoid: logitBias !== undefined, bias: logitBias ?? 0 });
+}

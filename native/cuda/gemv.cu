@@ -24,17 +24,24 @@ constexpr int kWarps = 8, kThreads = kWarps * 32, kLoads = 8;
 template <int M>
 constexpr int kRowsOfWarp = M == 1 ? 2 : 4;
 
-/// sums[m][r] = x_m · row n[r] of W, in every lane; all 32 lanes must call.
+/// sums[m][r] = x_m · row n[r] of W, in every lane; all 32 lanes must call. W comes from no kernel: its first packs are on their
+/// way before the kernels ahead are done.
 template <int M, int R, typename X, typename W>
 __device__ __forceinline__ void dot_rows(const RowMajor<X, kPack<W>>& x, const RowMajor<W>& w, const int64_t (&n)[R],
                                          float (&sums)[M][R]) {
     constexpr int V = kPack<W>, kStep = 32 * V, kUnroll = kLoads / R;
-    for (int k0 = threadIdx.x % 32 * V; k0 < w.columns; k0 += kUnroll * kStep) {
-        Pack<V> packs[kUnroll][R];
+    const int first = threadIdx.x % 32 * V;
+    Pack<V> packs[kUnroll][R];
+    auto load_w = [&](int k0) {
 #pragma unroll
         for (int u = 0; u < kUnroll; ++u)
 #pragma unroll
             for (int r = 0; r < R; ++r) packs[u][r] = w.pack(n[r], k0 + u * kStep);
+    };
+    load_w(first);
+    wait_for_previous();
+    for (int k0 = first; k0 < w.columns; k0 += kUnroll * kStep) {
+        if (k0 > first) load_w(k0);
 #pragma unroll
         for (int u = 0; u < kUnroll; ++u)
 #pragma unroll
@@ -56,10 +63,10 @@ template <int M, typename X, typename W>
 __global__ __launch_bounds__(kThreads, M > 2 ? 1 : 2) void gemv_kernel(RowMajor<X, kPack<W>> x, RowMajor<W> w, const float* bias,
                                                                        const X* residual, X* y, Rows rows,
                                                                        Activation activation) {
-    follow_previous();
+    let_next_start();
     constexpr int R = kRowsOfWarp<M>;
     const int64_t n0 = (int64_t(blockIdx.x) * kWarps + threadIdx.x / 32) * R;
-    if (n0 >= w.rows) return;
+    if (n0 >= w.rows) return wait_for_previous();
     x.rows = rows.count();
     int64_t n[R];
 #pragma unroll
@@ -80,10 +87,10 @@ __global__ __launch_bounds__(kThreads, M > 2 ? 1 : 2) void gemv_kernel(RowMajor<
 template <int M, typename X, typename W>
 __global__ __launch_bounds__(kThreads, M > 2 ? 1 : 2) void gemv_silu_gate_kernel(RowMajor<X, kPack<W>> x, RowMajor<W> w,
                                                                                  const float* bias, X* y, Rows rows) {
-    follow_previous();
+    let_next_start();
     constexpr int R = kRowsOfWarp<M>, kOut = R / 2;
     const int64_t N = w.rows / 2, n0 = (int64_t(blockIdx.x) * kWarps + threadIdx.x / 32) * kOut;
-    if (n0 >= N) return;
+    if (n0 >= N) return wait_for_previous();
     x.rows = rows.count();
     int64_t n[R];  // a gate behind N is a row of up or none: its sum goes nowhere
 #pragma unroll
