@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { counters, device, dim, ops, scope, Tensor, Weight } from '../lib';
+import { boundOf } from '../lib/roofline';
 import { expectError } from './support/errors';
 import { expectClose, normal } from './support/numbers';
 
@@ -161,16 +162,22 @@ describe('Program', () => {
     const w = Weight.matrix(normal(512 * 512, 1), [512, 512]);
     const program = device('cpu').compile((x) => ops.softmax(ops.linear(x as Tensor<'float32'>, w)), [{ shape: [256, 512] }]);
     const [linear, softmax] = await program.profile([normal(256 * 512, 2)]);
-    expect(linear).to.include({
-      op: 'linear',
-      shapes: '([256, 512], [512, 512], -, -)',
-      flops: 2 * 256 * 512 * 512,
-      bound: 'compute',
-    });
-    expect(linear!.roofline).to.be.closeTo((1000 * linear!.flops) / peaks!.float32 / linear!.ms, 1e-9);
-    expect(softmax).to.include({ op: 'softmax', bytes: 2 * 4 * 256 * 512, bound: 'memory' });
-    expect(softmax!.roofline).to.be.closeTo((1000 * softmax!.bytes) / peaks!.bandwidth / softmax!.ms, 1e-9);
-    expect(linear!.roofline, 'no faster than it can be').to.be.below(2);
+    expect(linear).to.include({ op: 'linear', shapes: '([256, 512], [512, 512], -, -)', flops: 2 * 256 * 512 * 512 });
+    expect(softmax).to.include({ op: 'softmax', bytes: 2 * 4 * 256 * 512 });
+    for (const step of [linear!, softmax!]) {
+      const { bound, seconds } = boundOf(step, peaks!);
+      expect(step.bound).to.equal(bound);
+      expect(step.roofline).to.be.closeTo((1000 * seconds) / step.ms, 1e-9);
+    }
+  });
+
+  it('is bound by what takes longer at the peaks: bytes, or operations at the rate of the dtype', () => {
+    const peaks = { bandwidth: 1e9, float32: 1e10, float16: 1e11, source: 'a test' };
+    const step = (kernel: string, flops: number, bytes: number) =>
+      boundOf({ op: 'linear', kernel, flops, bytes, shapes: '' }, peaks);
+    expect(step('gemm_simt<float>', 2e10, 1e9)).to.deep.equal({ bound: 'compute', seconds: 2 });
+    expect(step('gemm_sm90_128x256<half>', 2e10, 1e9)).to.deep.equal({ bound: 'memory', seconds: 1 });
+    expect(step('gemm_sm90_128x256<bf16>', 2e11, 1e9)).to.deep.equal({ bound: 'compute', seconds: 2 });
   });
 
   it('writes a Chrome trace of a profile', async () => {
