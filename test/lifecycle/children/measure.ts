@@ -40,10 +40,14 @@ function statusBytes(field: string): number {
   return Number(kibibytes) * 1024;
 }
 
-/** By how much the lowest sample of the last quarter is above that of the second: the first is the warm-up, and peaks are no growth. */
+/**
+ * By how much the lowest sample rises from one quarter to the next, the lesser of the last two steps: the first quarter is the warm-up, a step
+ * that doesn't come again is the allocator's, and what leaks rises in each.
+ */
 export function growth(samples: readonly number[]): number {
   const quarter = Math.floor(samples.length / 4);
-  return Math.min(...samples.slice(-quarter)) - Math.min(...samples.slice(quarter, 2 * quarter));
+  const [second, third, last] = [1, 2, 3].map((i) => Math.min(...samples.slice(i * quarter, (i + 1) * quarter)));
+  return Math.min(third! - second!, last! - third!);
 }
 
 export function print(result: unknown): void {
