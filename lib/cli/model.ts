@@ -6,6 +6,14 @@ import type { CLIP } from '../models/clip';
 import { type Arguments, UsageError } from './arguments';
 import { Progress, waitFor } from './terminal';
 
+/** The model of a command that takes it as FOLDER or with --model; undefined for the one that ships. */
+export function folderOrModel(args: Arguments): string | undefined {
+  const folder = args.text('folder');
+  if (folder !== undefined && args.text('model') !== undefined)
+    throw new UsageError('give the model once: as FOLDER or with --model');
+  return folder ?? args.text('model');
+}
+
 /** The model that --model, --device, --dtype and --threads ask for. */
 export async function loadModel(args: Arguments, folder = args.text('model')): Promise<CLIP> {
   const options = loadOptions(args);

@@ -13,7 +13,7 @@
 #include "device.h"
 #include "launch.h"
 #include "primitives/pack.h"
-#include "primitives/reduce.h"
+#include "primitives/row_norm.h"
 
 namespace warpsight::cuda {
 namespace {
@@ -113,7 +113,7 @@ __global__ __launch_bounds__(Threads == 32 ? 128 : Threads) void l2_normalize_ke
         for (float v : p.v) squares = fmaf(v, v, squares);
     });
     squares = group_reduce<Threads>(squares, Add{});
-    if (!(squares >= FLT_MIN && squares <= FLT_MAX)) {  // zero, too small, too large, NaN
+    if (!normal_squares(squares)) {  // zero, too small, too large, NaN
         float largest = 0.f;
         share.each([&](int, const Pack<V>& p) {
             for (float v : p.v) largest = Max{}(largest, fabsf(v));

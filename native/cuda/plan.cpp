@@ -70,6 +70,9 @@ std::string typed(const char* kernel, DType dtype) {
     return std::string(kernel) + "<" + type + ">";
 }
 
+/// Bytes of a part of a workspace, so that the next begins as memory of its own would.
+size_t whole_lines(size_t bytes) { return (bytes + 255) / 256 * 256; }
+
 class CudaStep final : public Step {
 public:
     CudaStep(std::shared_ptr<Context> context, const StepSpec& spec) : spec_(spec), context_(std::move(context)) {
@@ -205,7 +208,7 @@ private:
     /// product goes to workspace, and silu_gate follows.
     bool gates_itself() const { return one_row() || few_rows() || (tile_.index >= 0 && !has(2)); }
     size_t gate_and_up_bytes() const {
-        return (size_t(spec_.inputs[0].shape.rows() * matrix_rows(1)) * size_of(out(0).dtype) + 255) / 256 * 256;
+        return whole_lines(size_t(spec_.inputs[0].shape.rows() * matrix_rows(1)) * size_of(out(0).dtype));
     }
     void start(const Linear& op, const Call& c) const {
         if (one_row() || few_rows())
@@ -260,7 +263,7 @@ private:
         return {
             .x_pitch = halves ? (w.pitch + 63) / 64 * 128 : w.pitch, .w = w, .constant = true, .halves = halves, .rows = rows};
     }
-    static size_t patches_bytes(const GemmOperands& g) { return (size_t(g.rows.planned * g.x_pitch) * 2 + 255) / 256 * 256; }
+    static size_t patches_bytes(const GemmOperands& g) { return whole_lines(size_t(g.rows.planned * g.x_pitch) * 2); }
     void start(const PatchEmbed& op, const Call& c) const {
         if (tile_.index >= 0) {
             GemmOperands g = patches_times_weight(c.out_rows(0));
@@ -406,7 +409,7 @@ private:
     }
     bool head_on_tensor_cores(const ZeroShotHead& op) const { return logits_on_tensor_cores() && op.k <= kMostBest; }
     size_t norms_bytes() const {
-        return (logits_workspace(spec_.inputs[0].shape.rows(), spec_.inputs[1].shape.rows()) + 255) / 256 * 256;
+        return whole_lines(logits_workspace(spec_.inputs[0].shape.rows(), spec_.inputs[1].shape.rows()));
     }
     void start(const ZeroShotHead& op, const Call& c) const {
         if (head_on_tensor_cores(op))

@@ -2,7 +2,7 @@ import type { RunProfile } from '../../profile';
 import type { Peaks } from '../../roofline';
 import { type Arguments, UsageError } from '../arguments';
 import type { Command } from '../command';
-import { type ChatModel, canTalk, loadChatModel, loadModel } from '../model';
+import { type ChatModel, canTalk, folderOrModel, loadChatModel, loadModel } from '../model';
 import { printable, stdout } from '../terminal';
 
 const kTokens = 32;
@@ -53,10 +53,7 @@ export const bench: Command = {
   ],
 
   async run(args: Arguments): Promise<boolean> {
-    const folder = args.text('folder');
-    if (folder !== undefined && args.text('model') !== undefined)
-      throw new UsageError('give the model once: as FOLDER or with --model');
-    const name = folder ?? args.text('model');
+    const name = folderOrModel(args);
     const batch = args.count('batch', 4096);
     const trace = args.text('trace');
     const talks = name !== undefined && (await canTalk(name));

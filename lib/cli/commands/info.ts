@@ -2,9 +2,9 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { CLIP } from '../../models/clip';
 import type { DeviceInfo, DeviceMemory } from '../../native';
-import { type Arguments, UsageError } from '../arguments';
+import type { Arguments } from '../arguments';
 import type { Command } from '../command';
-import { loadModel } from '../model';
+import { folderOrModel, loadModel } from '../model';
 import { printable, stdout } from '../terminal';
 
 interface Report {
@@ -36,10 +36,7 @@ export const info: Command = {
   ],
 
   async run(args: Arguments): Promise<boolean> {
-    const folder = args.text('folder');
-    if (folder !== undefined && args.text('model') !== undefined)
-      throw new UsageError('give the model once: as FOLDER or with --model');
-    const name = folder ?? args.text('model');
+    const name = folderOrModel(args);
     const clip = await loadModel(args, name);
     try {
       const report = await describe(clip, name);
