@@ -35,6 +35,12 @@ struct Gemm {
     Epilogue end;
 };
 
+/// What one thread multiplies at a time: blocks of rows times panels of W, k in slices of `depth`, a multiple of 16. A slice of the
+/// rows stays in L2 while the panels pass.
+struct GemmPart {
+    int64_t first_block = 0, last_block = 0, first_panel = 0, last_panel = 0, depth = 0;
+};
+
 /// The queries of one segment; k and v rows in logical order are prefix_start …, then own_start … .
 struct Segment {
     int64_t q_start = 0, q_count = 0, own_start = 0, own_count = 0, prefix_start = 0, prefix_count = 0;
@@ -53,11 +59,10 @@ struct Attend {
 struct Kernels {
     const char* isa;
     int mr, nr;      // register tile of the GEMM: rows, columns
-    int max_blocks;  // row blocks that one gemm_tile may take
     int pixel_rows;  // rows that one resize_pixel takes
 
-    /// Rows of blocks [first, last) times one panel of W.
-    void (*gemm_tile)(const Gemm& gemm, int64_t first, int64_t last, int64_t panel);
+    /// Where K > depth, `sums` holds nr floats for each row and panel of the part between two slices.
+    void (*gemm_tiles)(const Gemm& gemm, const GemmPart& part, float* sums);
     /// y[i, j] = epilogue(x_i·w_j) for rows [m0, m1) and [n0, n1) of row-major x [M, K] and w [N, K].
     void (*dot_tile)(const float* x, const float* w, int64_t K, int64_t m0, int64_t m1, int64_t n0, int64_t n1,
                      const Epilogue& end);

@@ -6,9 +6,7 @@
 // Every element of a GEMM is one chain of fused multiply-adds over k = 0, 1, …, whatever M, N and the thread count: a row's bits
 // depend on nothing but the row and the weight.
 
-constexpr int NV = NR / W;        // vectors across a register tile
-constexpr int kMaxBlocks = 16;    // row blocks of one gemm_tile: its sums stay in L1
-constexpr int64_t kDepth = 1024;  // k between two visits of the sums: a panel of this depth fits L2 with the rows beside it
+constexpr int NV = NR / W;  // vectors across a register tile
 
 inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 inline int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
@@ -45,7 +43,10 @@ void multiply_rows(const float* a, int64_t a_step, const T* b, int64_t K, float*
     int64_t k = 0;
     for (; k + kGroup <= K; k += kGroup, a += a_step) {
         for (int line = 0; line < ahead.lines; ++line, ahead.at += 64) prefetch(ahead.at);
-        for (int i = 0; i < kGroup; ++i, b += NR) step(a + i, b);
+            // The loop's own instructions count: where another program shares the core, it is the front end that is short.
+#pragma GCC unroll kUnroll
+        for (int i = 0; i < kGroup; ++i) step(a + i, b + i * NR);
+        b += kGroup * NR;
     }
     for (int i = 0; k < K; ++k, ++i, b += NR) step(a + i, b);
 
@@ -84,18 +85,40 @@ RowsFunction<T> rows_function(int64_t rows) {
     return table[rows - 1];
 }
 
+/// Where column n0 of row m of the product belongs.
+struct Place {
+    float* y;
+    const float* residual;  // null where there is none
+};
+
+inline Place place_of(const Epilogue& end, int64_t row, int64_t n0) {
+    int64_t out_row = row, residual_row = row;
+    if (end.patches > 0) {
+        residual_row = end.first + row % end.patches;
+        out_row = row / end.patches * end.tokens + residual_row;
+    }
+    return {end.y + out_row * end.y_stride + n0, end.residual ? end.residual + residual_row * end.residual_stride + n0 : nullptr};
+}
+
+/// Brings what finish() will read and write near: each row is in other cache lines, in no order that the processor would guess.
+void fetch_places(const Epilogue& end, int64_t m0, int64_t rows, int64_t n0) {
+    for (int64_t r = 0; r < rows; ++r) {
+        const Place place = place_of(end, m0 + r, n0);
+        for (int c = 0; c < NR; c += kGroup) {
+            prefetch_near(place.y + c);
+            if (place.residual) prefetch_near(place.residual + c);
+        }
+    }
+}
+
 /// Rows m0 … m0 + rows − 1, columns n0 … n0 + columns − 1 of a tile of finished sums.
 void finish(const Epilogue& end, const float* tile, int64_t tile_stride, int64_t m0, int64_t rows, int64_t n0, int64_t columns) {
     for (int64_t r = 0; r < rows; ++r) {
-        int64_t row = m0 + r, out_row = row, residual_row = row;
-        if (end.patches > 0) {
-            residual_row = end.first + row % end.patches;
-            out_row = row / end.patches * end.tokens + residual_row;
-        }
+        const Place place = place_of(end, m0 + r, n0);
         const float* sums = tile + r * tile_stride;
         const float* bias = end.bias ? end.bias + n0 : nullptr;
-        const float* residual = end.residual ? end.residual + residual_row * end.residual_stride + n0 : nullptr;
-        float* y = end.y + out_row * end.y_stride + n0;
+        const float* residual = place.residual;
+        float* y = place.y;
         int64_t c = 0;
         for (; c + W <= columns; c += W) {
             vf x = load(sums + c);
@@ -116,37 +139,47 @@ void finish(const Epilogue& end, const float* tile, int64_t tile_stride, int64_t
 }
 
 template <typename T>
-void gemm_tile_of(const Gemm& g, int64_t first, int64_t last, int64_t panel) {
-    alignas(64) float tile[kMaxBlocks * MR * NR];
-    const int64_t padded = ceil_div(g.K, kGroup) * kGroup, n0 = panel * NR, columns = least(NR, g.N - n0);
-    const T* b = static_cast<const T*>(g.panels) + panel * g.K * NR;
+void gemm_tiles_of(const Gemm& g, const GemmPart& part, float* sums) {
+    alignas(64) float tile[MR * NR];
+    const int64_t padded = ceil_div(g.K, kGroup) * kGroup;
     auto row_of = [&](int64_t block) { return block * g.M / g.blocks; };
-    const int64_t origin = row_of(first);
+    const int64_t origin = row_of(part.first_block), rows_in_all = row_of(part.last_block) - origin;
+    const int64_t blocks = part.last_block - part.first_block;
+    const T* panels = static_cast<const T*>(g.panels);
     int64_t k = 0;
     do {  // once for K = 0: the sums are zero
-        int64_t depth = least(kDepth, g.K - k);
-        bool done = k + depth == g.K;
-        for (int64_t block = first; block < last; ++block) {
-            int64_t m0 = row_of(block), rows = row_of(block + 1) - m0;
-            float* sums = tile + (m0 - origin) * NR;
-            // each block of rows fetches its share of what comes after this part of the panel: the next part, or the next panel
-            const int lines = int(ceil_div(int64_t(kGroup * NR * sizeof(T)) / 64, last - first));
-            const Ahead ahead = {
-                reinterpret_cast<const char*>(b + (k + depth) * NR) + (block - first) * lines * 64 * (depth / kGroup), lines};
-            rows_function<T>(rows)(g.a + m0 * padded + k * rows, rows * kGroup, b + k * NR, depth, sums, k == 0, ahead);
-            if (done) finish(g.end, sums, NR, m0, rows, n0, columns);
+        const int64_t depth = least(part.depth, g.K - k);
+        const bool done = k + depth == g.K;
+        for (int64_t panel = part.first_panel; panel < part.last_panel; ++panel) {
+            // What is multiplied next: this slice of the next panel, or the next slice of the first one. Each block of rows fetches
+            // its share.
+            const bool turn = panel + 1 == part.last_panel && !done;
+            const T* next =
+                turn ? panels + part.first_panel * g.K * NR + (k + depth) * NR : panels + (panel + 1) * g.K * NR + k * NR;
+            const int lines = int(ceil_div(int64_t(kGroup * NR * sizeof(T)) / 64, blocks));
+            const int64_t n0 = panel * NR, columns = least(NR, g.N - n0);
+            for (int64_t block = part.first_block; block < part.last_block; ++block) {
+                const int64_t m0 = row_of(block), rows = row_of(block + 1) - m0;
+                float* out = done && k == 0 ? tile : sums + ((panel - part.first_panel) * rows_in_all + m0 - origin) * NR;
+                const Ahead ahead = {
+                    reinterpret_cast<const char*>(next) + (block - part.first_block) * lines * 64 * (depth / kGroup), lines};
+                if (done) fetch_places(g.end, m0, rows, n0);
+                rows_function<T>(rows)(g.a + m0 * padded + k * rows, rows * kGroup, panels + panel * g.K * NR + k * NR, depth,
+                                       out, k == 0, ahead);
+                if (done) finish(g.end, out, NR, m0, rows, n0, columns);
+            }
         }
         k += depth;
     } while (k < g.K);
 }
 
-void gemm_tile(const Gemm& g, int64_t first, int64_t last, int64_t panel) {
+void gemm_tiles(const Gemm& g, const GemmPart& part, float* sums) {
     switch (g.dtype) {
-        case DType::float16: return gemm_tile_of<Float16>(g, first, last, panel);
-        case DType::bfloat16: return gemm_tile_of<BFloat16>(g, first, last, panel);
+        case DType::float16: return gemm_tiles_of<Float16>(g, part, sums);
+        case DType::bfloat16: return gemm_tiles_of<BFloat16>(g, part, sums);
         case DType::float32:
         case DType::int32:
-        case DType::uint8: return gemm_tile_of<float>(g, first, last, panel);
+        case DType::uint8: return gemm_tiles_of<float>(g, part, sums);
     }
 }
 
@@ -270,22 +303,28 @@ void attend(const Attend& a, const Segment& s, int kv_head, int64_t first, int64
 
     // Kᵀ in panels [d][NR] and V in panels [keys][NR]; padding and masked keys are zero, so that nothing of theirs can reach a
     // sum
-    for (int64_t panel = 0; panel < at.key_panels; ++panel)
-        for (int j = 0; j < NR; ++j) {
-            int64_t key = panel * NR + j;
-            bool seen = key < keys && (!a.mask || a.mask[row_of(key)] != 0);
-            const float* from = seen ? a.k + row_of(key) * a.k_stride + kv_head * d : nullptr;
-            float* to = kp + panel * d * NR + j;
-            for (int64_t i = 0; i < d; ++i) to[i * NR] = from ? from[i] : 0.f;
+    auto seen = [&](int64_t key) { return key < keys && (!a.mask || a.mask[row_of(key)] != 0); };
+    for (int64_t first_key = 0; first_key < at.key_panels * NR; first_key += W) {
+        float* to = kp + first_key / NR * d * NR + first_key % NR;
+        const int64_t row = row_of(first_key);
+        int64_t i = 0;
+        // neighbours in memory, all of them seen
+        if (!a.mask && first_key + W <= keys && row_of(first_key + W - 1) == row + W - 1)
+            for (; i + W <= d; i += W) transpose(a.k + row * a.k_stride + kv_head * d + i, a.k_stride, to + i * NR, NR);
+        for (int j = 0; j < W && i < d; ++j) {
+            const float* from = seen(first_key + j) ? a.k + row_of(first_key + j) * a.k_stride + kv_head * d : nullptr;
+            for (int64_t rest = i; rest < d; ++rest) to[rest * NR + j] = from ? from[rest] : 0.f;
         }
+    }
     for (int64_t key = 0; key < keys; ++key) {
-        bool seen = !a.mask || a.mask[row_of(key)] != 0;
         const float* from = a.v + row_of(key) * a.v_stride + kv_head * d;
         for (int64_t panel = 0; panel < at.value_panels; ++panel) {
             float* to = vp + (panel * keys + key) * NR;
-            int64_t count = seen ? least(NR, d - panel * NR) : 0;
-            for (int64_t i = 0; i < count; ++i) to[i] = from[panel * NR + i];
-            for (int64_t i = count; i < NR; ++i) to[i] = 0.f;
+            const int64_t count = seen(key) ? least(NR, d - panel * NR) : 0;
+            int64_t i = 0;
+            for (; i + W <= count; i += W) store(to + i, load(from + panel * NR + i));
+            for (; i < count; ++i) to[i] = from[panel * NR + i];
+            for (; i < NR; ++i) to[i] = 0.f;
         }
     }
 
@@ -295,14 +334,19 @@ void attend(const Attend& a, const Segment& s, int kv_head, int64_t first, int64
             const int64_t rows = least(MR, last - q0), step = rows * kGroup, block_keys = visible(q0 + rows - 1);
             for (int64_t r = 0; r < rows; ++r) {
                 const float* from = a.q + (s.q_start + q0 + r) * a.q_stride + head * d;
-                for (int64_t i = 0; i < d; ++i) qp[i / kGroup * step + r * kGroup + i % kGroup] = from[i];
+                float* to = qp + r * kGroup;
+                int64_t i = 0;
+                for (; i + W <= d; i += W) store(to + i / kGroup * step + i % kGroup, load(from + i) * scale);
+                for (; i < d; ++i) to[i / kGroup * step + i % kGroup] = from[i] * a.scale;
             }
             for (int64_t panel = 0; panel * NR < block_keys; ++panel) {
-                rows_function<float>(rows)(qp, step, kp + panel * d * NR, d, tile, true, Ahead{});
-                for (int64_t r = 0; r < rows; ++r)
+                constexpr bool kDirect = NR == kGroup;  // a tile is a group of scores
+                float* out = kDirect ? scores + panel * step : tile;
+                rows_function<float>(rows)(qp, step, kp + panel * d * NR, d, out, true, Ahead{});
+                for (int64_t r = 0; !kDirect && r < rows; ++r)
                     for (int c = 0; c < NR; c += W) {
                         int64_t key = panel * NR + c;
-                        store(scores + key / kGroup * step + r * kGroup + key % kGroup, load(tile + r * NR + c) * scale);
+                        store(scores + key / kGroup * step + r * kGroup + key % kGroup, load(tile + r * NR + c));
                     }
             }
 
@@ -310,13 +354,13 @@ void attend(const Attend& a, const Segment& s, int kv_head, int64_t first, int64
             int64_t common = block_keys;  // keys that all rows of the block see
             for (int64_t r = 0; r < rows; ++r) {
                 float* row = scores + r * kGroup;
-                int64_t count = visible(q0 + r), seen = count;
+                int64_t count = visible(q0 + r), left = count;
                 if (a.mask) {
                     for (int64_t key = 0; key < count; ++key)
-                        if (a.mask[row_of(key)] == 0) row[key / kGroup * step + key % kGroup] = -INFINITY, --seen;
+                        if (a.mask[row_of(key)] == 0) row[key / kGroup * step + key % kGroup] = -INFINITY, --left;
                 }
-                inverse[r] = seen > 0 ? 1.f / exponentials(row, step, count) : 0.f;
-                if (seen == 0)
+                inverse[r] = left > 0 ? 1.f / exponentials(row, step, count) : 0.f;
+                if (left == 0)
                     for (int64_t key = 0; key < count; ++key) row[key / kGroup * step + key % kGroup] = 0.f;
                 common = least(common, count);
             }
@@ -544,9 +588,8 @@ constexpr Kernels kKernels = {
     .isa = kIsa,
     .mr = MR,
     .nr = NR,
-    .max_blocks = kMaxBlocks,
     .pixel_rows = W / 4,
-    .gemm_tile = gemm_tile,
+    .gemm_tiles = gemm_tiles,
     .dot_tile = dot_tile,
     .scaled_dots = scaled_dots,
     .attend_scratch = attend_scratch,

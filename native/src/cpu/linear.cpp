@@ -2,6 +2,7 @@
 #include <cstring>
 
 #include "limits.h"
+#include "partition.h"
 #include "plan.h"
 
 namespace warpsight::cpu {
@@ -32,15 +33,12 @@ static void multiply(Gemm gemm, float* packed, const Read& read) {
         });
         gemm.a = packed;
     }
-    // As many row blocks per visit of a panel as stay in L2 beside it, but enough tiles for all threads.
-    const int64_t panels = ceil_div(gemm.N, k.nr), threads = pool_threads();
-    int64_t group =
-        std::clamp<int64_t>(level_2_bytes() / 4 * 3 / (k.mr * std::max<int64_t>(1, padded(gemm.K)) * 4), 1, k.max_blocks);
-    while (group > 1 && threads > 1 && ceil_div(gemm.blocks, group) * panels < 4 * threads) group = (group + 1) / 2;
-    const int64_t groups = ceil_div(gemm.blocks, group);
-    parallel_if_worth(work, groups * panels, [&](int64_t item) {
-        int64_t first = item / panels * group;
-        k.gemm_tile(gemm, first, std::min(gemm.blocks, first + group), item % panels);
+    const Partition parts = partition(gemm.M, gemm.N, gemm.K, {k.mr, k.nr, sizeof(float), int64_t(size_of(gemm.dtype))},
+                                      level_2_bytes(), pool_threads());
+    parallel_if_worth(work, parts.items(), [&](int64_t index) {
+        const GemmPart part = parts.item(index);
+        const int64_t sums = part.depth < gemm.K ? parts.rows_of(part) * k.nr * (part.last_panel - part.first_panel) : 0;
+        k.gemm_tiles(gemm, part, sums > 0 ? thread_scratch(size_t(sums)) : nullptr);
     });
 }
 

@@ -1,7 +1,7 @@
 // The vector type of kernels_impl.h in plain C++, for any processor. Included inside an unnamed namespace.
 
 constexpr const char* kIsa = "generic";
-constexpr int W = 4, MR = 4, NR = 8;
+constexpr int W = 4, MR = 4, NR = 8, kUnroll = 1;
 
 struct vf {
     float v[W];
@@ -104,6 +104,13 @@ inline vf scale2(vf x, vf n) {
 }
 
 inline void prefetch(const void*) {}
+inline void prefetch_near(const void*) {}
+
+/// to[j·to_stride + i] = from[i·stride + j] for i, j < W.
+inline void transpose(const float* from, int64_t stride, float* to, int64_t to_stride) {
+    for (int i = 0; i < W; ++i)
+        for (int j = 0; j < W; ++j) to[j * to_stride + i] = from[i * stride + j];
+}
 
 struct vi {
     uint32_t v[W];  // wraps around, as the instructions of the other sets do

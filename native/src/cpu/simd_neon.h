@@ -1,7 +1,7 @@
 // The vector type of kernels_impl.h for NEON on AArch64. Included inside an unnamed namespace.
 
 constexpr const char* kIsa = "neon";
-constexpr int W = 4, MR = 6, NR = 16;
+constexpr int W = 4, MR = 6, NR = 16, kUnroll = 2;
 
 struct vf {
     float32x4_t v;
@@ -49,6 +49,18 @@ inline vf scale2(vf x, vf n) {
 }
 
 inline void prefetch(const void* p) { __builtin_prefetch(p, 0, 2); }
+inline void prefetch_near(const void* p) { __builtin_prefetch(p, 0, 3); }
+
+/// to[j·to_stride + i] = from[i·stride + j] for i, j < W.
+inline void transpose(const float* from, int64_t stride, float* to, int64_t to_stride) {
+    float32x4x2_t low = vzipq_f32(vld1q_f32(from), vld1q_f32(from + 2 * stride));
+    float32x4x2_t high = vzipq_f32(vld1q_f32(from + stride), vld1q_f32(from + 3 * stride));
+    for (int i = 0; i < 2; ++i) {
+        float32x4x2_t both = vzipq_f32(low.val[i], high.val[i]);
+        vst1q_f32(to + 2 * i * to_stride, both.val[0]);
+        vst1q_f32(to + (2 * i + 1) * to_stride, both.val[1]);
+    }
+}
 
 struct vi {
     int32x4_t v;

@@ -1,0 +1,59 @@
+// How a matrix product is divided among threads: over rows and columns, never over k.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "kernels.h"
+
+namespace warpsight::cpu {
+
+/// Blocks of at most `mr` rows times panels of `nr` columns, k in slices.
+struct Partition {
+    int64_t M = 0, blocks = 0, panels = 0;
+    int64_t depth = 0;  // k of a slice, a multiple of 16 where it is less than K
+    int64_t row_groups = 0, panel_groups = 0;
+
+    int64_t items() const { return row_groups * panel_groups; }
+    GemmPart item(int64_t index) const {
+        const int64_t rows = index / panel_groups, columns = index % panel_groups;
+        return {.first_block = rows * blocks / row_groups,
+                .last_block = (rows + 1) * blocks / row_groups,
+                .first_panel = columns * panels / panel_groups,
+                .last_panel = (columns + 1) * panels / panel_groups,
+                .depth = depth};
+    }
+    int64_t rows_of(const GemmPart& part) const { return part.last_block * M / blocks - part.first_block * M / blocks; }
+};
+
+/// What the kernel's tile and operands are like.
+struct Tile {
+    int64_t mr, nr;
+    int64_t row_bytes, column_bytes;  // of one k in a row of x and in a row of W
+};
+
+/// @param level_2 bytes of a processor's second-level cache
+inline Partition partition(int64_t M, int64_t N, int64_t K, const Tile& tile, int64_t level_2, int64_t threads) {
+    constexpr int64_t kDepth = 1024, kMostBlocks = 16, kMostSums = 96 << 10;
+    auto ceil_div = [](int64_t a, int64_t b) { return (a + b - 1) / b; };
+    Partition parts{.M = M, .blocks = ceil_div(M, tile.mr), .panels = ceil_div(N, tile.nr)};
+    const int64_t slices = std::max<int64_t>(1, ceil_div(K, kDepth));
+    parts.depth = slices == 1 ? K : ceil_div(ceil_div(K, slices), kGroup) * kGroup;
+    // A slice of the rows stays in L2 beside three of panels: the one at work, the one before and the next.
+    const int64_t k = std::max<int64_t>(1, parts.depth);
+    const int64_t block_bytes = tile.mr * tile.row_bytes * k, panel_bytes = tile.nr * tile.column_bytes * k;
+    int64_t group = std::clamp<int64_t>((level_2 - 3 * panel_bytes) / block_bytes, 1, kMostBlocks);
+    while (group > 1 && threads > 1 && ceil_div(parts.blocks, group) * parts.panels < 4 * threads) group = (group + 1) / 2;
+    parts.row_groups = ceil_div(parts.blocks, group);
+    // One panel at a time, unless slices of k take turns: then as many as share a visit of the rows' slice.
+    int64_t run = 1;
+    if (slices > 1) {
+        const int64_t sums = std::min<int64_t>(M, group * tile.mr) * tile.nr * int64_t(sizeof(float));
+        const int64_t balanced = parts.row_groups * parts.panels / (threads > 1 ? 4 * threads : 1);
+        run = std::clamp<int64_t>(std::min(kMostSums / sums, balanced), 1, parts.panels);
+    }
+    parts.panel_groups = ceil_div(parts.panels, run);
+    return parts;
+}
+
+}  // namespace warpsight::cpu
