@@ -49,7 +49,7 @@ inline Partition partition(int64_t M, int64_t N, int64_t K, const Tile& tile, in
     int64_t run = 1;
     if (slices > 1) {
         const int64_t sums = std::min<int64_t>(M, group * tile.mr) * tile.nr * int64_t(sizeof(float));
-        const int64_t balanced = parts.row_groups * parts.panels / (threads > 1 ? 4 * threads : 1);
+        const int64_t balanced = parts.row_groups * parts.panels / (threads > 1 ? 8 * threads : 1);
         run = std::clamp<int64_t>(std::min(kMostSums / sums, balanced), 1, parts.panels);
     }
     parts.panel_groups = ceil_div(parts.panels, run);
