@@ -335,6 +335,10 @@ PreparedRun prepare_run(const Napi::CallbackInfo& info) {
                                          std::to_string(expected));
     }
 
+    // What waits for bulk work is bulk work: in the interactive lane short calls would wait behind it.
+    for (const RunInput& input : inputs)
+        if (input.storage && input.storage->lane() == pair.bulk && !input.storage->settled()) run.lane = pair.bulk;
+
     bool given = info[4].IsArray();
     if (given && info[4].As<Napi::Array>().Length() != spec.outputs.size())
         throw Error("ERR_ARGUMENT", "out needs a tensor for each output");

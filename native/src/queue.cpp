@@ -14,7 +14,7 @@ namespace warpsight {
 // ── lanes ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 Lane::Lane(std::shared_ptr<Device> device, bool interactive)
-    : device_(std::move(device)), stream_(device_->backend().make_stream(interactive)) {
+    : device_(std::move(device)), interactive_(interactive), stream_(device_->backend().make_stream(interactive)) {
     device_->executor().attach(*this);
 }
 
@@ -44,6 +44,17 @@ void Lane::release_arena() {
     if (arena_.data) backend().release(arena_.data, arena_.bytes, *stream_);
     device_->arena_bytes.fetch_sub(arena_.bytes, std::memory_order_relaxed);
     arena_ = {};
+}
+
+bool Lane::ready() const {
+    if (jobs_.empty() || closed_) return false;
+    const auto& inputs = jobs_.front()->inputs;
+    return started_ || std::all_of(inputs.begin(), inputs.end(), [](const auto& input) { return input->settled(); });
+}
+
+int Lane::claim() const {
+    if (!interactive_) return 1;
+    return started_ ? 3 : held_up_ ? 2 : 0;
 }
 
 // ── executor ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -98,16 +109,18 @@ void Executor::close(Lane& lane) {
 }
 
 Lane* Executor::next() {
-    for (size_t i = 1; i <= lanes_.size(); ++i) {
-        size_t at = (last_ + i) % lanes_.size();
-        Lane* lane = lanes_[at];
-        if (lane->jobs_.empty() || lane->closed_) continue;
-        const auto& inputs = lane->jobs_.front()->inputs;
-        if (!lane->started_ && !std::all_of(inputs.begin(), inputs.end(), [](auto& input) { return input->settled(); })) continue;
-        last_ = at;
-        return lane;
+    Lane* best = nullptr;
+    for (Lane* lane : lanes_) {
+        if (!lane->ready()) continue;
+        if (!best || lane->claim() > best->claim() || (lane->claim() == best->claim() && lane->turn_ < best->turn_)) best = lane;
     }
-    return nullptr;
+    return best;
+}
+
+/// A bulk step has ended: what waited for it does not wait for another.
+void Executor::hold_up_interactive() {
+    for (Lane* lane : lanes_)
+        if (lane->interactive_ && !lane->jobs_.empty()) lane->held_up_ = true;
 }
 
 void Executor::run() {
@@ -120,6 +133,8 @@ void Executor::run() {
         }
         Job& job = *lane->jobs_.front();
         lane->started_ = lane->running_ = true;
+        lane->held_up_ = false;
+        lane->turn_ = ++turns_;
         lock.unlock();
         bool done = job.advance(*lane);
         lock.lock();
@@ -130,6 +145,7 @@ void Executor::run() {
             lane->started_ = false;
         }
         lane->running_ = false;
+        if (!lane->interactive_) hold_up_interactive();
         idle_.notify_all();
         if (finished) {  // lane may be gone from here on
             lock.unlock();

@@ -1,6 +1,12 @@
 // Execution: a device of this process has one executor thread; each JavaScript environment has two lanes on it, interactive and
-// bulk. Jobs of a lane run in order; between lanes the executor alternates after every step, so that a long batch does not hold
-// up a short call.
+// bulk. Jobs of a lane run in order. Between steps the executor chooses a lane again:
+//   an interactive job that has begun goes on until it ends;
+//   then comes one that a bulk step held up, which ended while the job was first in its lane;
+//   then a step of bulk work; then any other interactive job.
+// So an interactive job, from when it is first in its lane, is held up by one bulk step at most: the one that runs just then, or
+// one that passes between two interactive jobs. As one may, calls that never cease don't stop bulk work. Of lanes with equal
+// claims the one that has not run for longest goes: environments take turns, with bulk work after every step.
+// A job whose inputs are not there yet makes no claim, whatever its lane.
 #pragma once
 
 #include <atomic>
@@ -60,15 +66,20 @@ public:
 
 private:
     void release_arena();
+    bool ready() const;  // this and claim() with the executor's mutex
+    int claim() const;
 
     friend class Executor;
     std::shared_ptr<Device> device_;
+    const bool interactive_;
     std::unique_ptr<Stream> stream_;
     Arena arena_;
     std::deque<std::unique_ptr<Job>> jobs_;  // guarded by the executor's mutex
     bool started_ = false;                   // jobs_.front() has run its first step
     bool running_ = false;                   // … is inside advance() now
     bool closed_ = false;
+    bool held_up_ = false;  // interactive: a bulk step ended while jobs_.front() waited
+    uint64_t turn_ = 0;     // of the executor's steps the one that this lane ran last
 };
 
 /// Lives as long as the process: never joined, so that exit can't hang on it.
@@ -84,13 +95,14 @@ public:
 private:
     void run();
     void wait_for_fences();
-    Lane* next();  // the next lane that has a job which may run; the mutex is held
+    Lane* next();  // the lane whose job runs a step now, or null; the mutex is held
+    void hold_up_interactive();
     void complete(std::unique_ptr<Job> job);
 
     std::mutex mutex_;
     std::condition_variable work_, idle_;
     std::vector<Lane*> lanes_;
-    size_t last_ = 0;  // index into lanes_ of the lane that ran last
+    uint64_t turns_ = 0;  // steps that have begun
 
     std::mutex fence_mutex_;
     std::condition_variable fence_work_;
