@@ -12,17 +12,17 @@ import {
 } from '../nn/post-norm-layer';
 import { cast, embed, gatherRows, l2Normalize, linear, patchEmbed, scaledLogits } from '../ops';
 import { kSegmentFields } from '../preprocess/text-batch';
-import { dim, type InputSpec, type Program } from '../program';
+import { dim, type InputSpec, type LaunchOptions, type Program } from '../program';
 import { scope, Tensor } from '../tensor';
 import type { Weight } from '../weight';
 import { type BlipConfig, parseBlipConfig } from './blip-config';
 import { blipNaming, blipParts, checkBlipTensors, kBlipPatches, tokensOf } from './blip-tensors';
 import type { EncodeOptions, LoadOptions } from './clip';
-import { bucket, toFloat32 } from './encode-program';
+import { bucket, mostRows, toFloat32 } from './encode-program';
 import { type ImageInputs, joinRows } from './image-runner';
 import { checkTokenizer, chooseDtype, imageProcessorOf, tokenizerOf, withCheckpoint } from './loading';
 import { type LoadedPairModel, PairModel } from './pair-model';
-import { groupPairs, inOrder, kMostRows, type Pair, type PairPart } from './pairs';
+import { groupPairs, inOrder, type Pair, type PairPart } from './pairs';
 import type { TextInput } from './token-rows';
 import type { PairOptions } from './vilt';
 import type { PatchEmbedding } from './vision-encoder';
@@ -90,7 +90,7 @@ export class BlipImageTextMatching extends PairModel<BlipConfig> {
     const { config } = loaded;
     const tokens = tokensOf(config);
     // the class token's row
-    super(loaded, { imageSize: config.vision.imageSize, rowsOf: (image) => [image * tokens] }, 16);
+    super(loaded, { imageSize: config.vision.imageSize, tokens, rowsOf: (image) => [image * tokens] }, 16);
     this.#parts = parts;
     this.#tokens = tokens;
   }
@@ -274,8 +274,9 @@ export class BlipImageTextMatching extends PairModel<BlipConfig> {
     signal: AbortSignal | undefined,
   ): Promise<Tensor<'float32'>> {
     const pairs = rows.map((_, text): Pair => ({ image: 0, text, at: text }));
+    const bulk = rows.reduce((sum, { length }) => sum + length, 0) > kInteractiveRows;
     const parts: Tensor<'float32'>[] = [];
-    for (const group of groupPairs(pairs, ({ text }) => rows[text]!.length)) {
+    for (const group of groupPairs(pairs, ({ text }) => rows[text]!.length, mostRows(this.device))) {
       const { inputs, arrays, key, longest } = textInputs(group, rows);
       const program = this.#program(`text ${normalize} ${key}`, inputs, (...given) => {
         const { textProjection } = this.#parts;
@@ -283,7 +284,7 @@ export class BlipImageTextMatching extends PairModel<BlipConfig> {
         const embeds = linear(features, textProjection.weight, { bias: textProjection.bias });
         return normalize ? l2Normalize(embeds) : embeds;
       });
-      parts.push(program.launch(arrays, { bulk: arrays[0]!.length > kInteractiveRows, signal }));
+      parts.push(program.launch(arrays, { bulk, signal }));
     }
     return joinRows(parts, this.projectionDim, this.device);
   }
@@ -305,15 +306,17 @@ export class BlipImageTextMatching extends PairModel<BlipConfig> {
     const all = this.#rowsOf(features);
     try {
       const n = features.shape[0]!;
-      const imagesPerRun = Math.max(1, Math.floor(kMostRows / this.#tokens));
+      const most = mostRows(this.device);
+      const imagesPerRun = Math.max(1, Math.floor(most / this.#tokens));
+      const launch = { bulk: n * texts.length * this.#tokens > kInteractiveRows, signal };
       for (let start = 0; start < n; start += imagesPerRun) {
         const count = Math.min(imagesPerRun, n - start);
         const pairs = Array.from({ length: count }, (_, image) =>
           texts.map((_, text): Pair => ({ image, text, at: (start + image) * texts.length + text })),
         ).flat();
         const rows = scope(() => this.#slice(all, start, count));
-        for (const group of groupPairs(pairs, ({ text }) => texts[text]!.length)) {
-          parts.push({ at: group.map(({ at }) => at), logits: this.#matchPairs(rows, group, texts, signal) });
+        for (const group of groupPairs(pairs, ({ text }) => texts[text]!.length, most)) {
+          parts.push({ at: group.map(({ at }) => at), logits: this.#matchPairs(rows, group, texts, launch) });
         }
         rows.dispose();
       }
@@ -340,7 +343,7 @@ export class BlipImageTextMatching extends PairModel<BlipConfig> {
     rows: Tensor<Float>,
     pairs: readonly Pair[],
     texts: readonly Int32Array[],
-    signal: AbortSignal | undefined,
+    launch: LaunchOptions,
   ): Tensor<'float32'> {
     const { inputs, arrays, key, longest } = textInputs(pairs, texts);
     const { hiddenSize } = this.config.vision;
@@ -371,10 +374,7 @@ export class BlipImageTextMatching extends PairModel<BlipConfig> {
       firstSegments.push(b, 1, image * T, T, 0, 0);
       start += length;
     });
-    return program.launch([rows, Int32Array.from(segments), Int32Array.from(firstSegments), ...arrays], {
-      bulk: pairs.length * T > kInteractiveRows,
-      signal,
-    });
+    return program.launch([rows, Int32Array.from(segments), Int32Array.from(firstSegments), ...arrays], launch);
   }
 
   /**

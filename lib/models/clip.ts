@@ -6,11 +6,11 @@ import { cast, l2Normalize, linear, scaledLogits, zeroShotHead } from '../ops';
 import type { ImageProcessor } from '../preprocess/image-processor';
 import { kSegmentFields, type TextBatchPlan } from '../preprocess/text-batch';
 import type { Tokenizer } from '../preprocess/tokenizer';
-import { dim, type InputSpec, type ProgramResult } from '../program';
+import { dim, type InputSpec, type LaunchOptions, type ProgramResult } from '../program';
 import type { Tensor } from '../tensor';
 import { Weight } from '../weight';
 import type { ClipModelConfig } from './clip-config';
-import { bucket, type ProgramCache, programCache, toFloat32 } from './encode-program';
+import { bucket, mostRows, type ProgramCache, programCache, toFloat32 } from './encode-program';
 import { type ImageInputs, ImageRunner, joinRows } from './image-runner';
 import { loadClip } from './load-clip';
 import { type TextEncoder, type TextInputs, TextTransformer } from './text-encoder';
@@ -69,8 +69,8 @@ export interface ClipOutput {
   dispose(): void;
 }
 
-/** Rows of one run: beyond it the work goes in several. */
-const kMostTokens = 16_384;
+/** Texts that are tried as one run; where their rows are too many they are halved. */
+const kMostTexts = 256;
 /** Above it a call goes to the lane that lets short calls pass between its steps. */
 const kInteractiveTokens = 512;
 
@@ -133,6 +133,7 @@ export class CLIP {
     this.#images = new ImageRunner({
       device: this.device,
       imageSize: visionEncoder.imageSize,
+      tokens: visionEncoder.tokens,
       rowsOf: (image) => [visionEncoder.pooledRow(image)],
       imageProcessor: this.imageProcessor,
       programs: this.#programs,
@@ -178,8 +179,10 @@ export class CLIP {
     const { contextLength, vocabularySize } = this.#text;
     const rows = await tokenRows(texts, { contextLength, vocabularySize, tokenizer: this.tokenizer }, signal);
     this.#alive();
-    const parts: Tensor<'float32'>[] = [];
-    for (const group of groupRows(rows, contextLength)) parts.push(this.#runText(this.#text.layout(group), normalize, signal));
+    const plans = this.#layouts(rows);
+    const tokens = plans.reduce((sum, { ids }) => sum + ids.length, 0);
+    const launch = { bulk: tokens > kInteractiveTokens, signal };
+    const parts = plans.map((plan) => this.#runText(plan, normalize, launch));
     return joinRows(parts, this.projectionDim, this.device);
   }
 
@@ -298,7 +301,20 @@ export class CLIP {
 
   // ── texts ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  #runText(plan: TextBatchPlan, normalize: boolean, signal: AbortSignal | undefined): Tensor<'float32'> {
+  /** Texts in runs of not too many rows, padding and shared prefixes considered. */
+  #layouts(texts: readonly Int32Array[]): TextBatchPlan[] {
+    const halves = (some: readonly Int32Array[]): TextBatchPlan[] => {
+      const plan = this.#text.layout(some);
+      if (plan.ids.length <= mostRows(this.device) || some.length === 1) return [plan];
+      const middle = Math.ceil(some.length / 2);
+      return [...halves(some.slice(0, middle)), ...halves(some.slice(middle))];
+    };
+    const plans: TextBatchPlan[] = [];
+    for (let i = 0; i < texts.length; i += kMostTexts) plans.push(...halves(texts.slice(i, i + kMostTexts)));
+    return plans;
+  }
+
+  #runText(plan: TextBatchPlan, normalize: boolean, launch: LaunchOptions): Tensor<'float32'> {
     const { ids, positions, segments, lastRows, lastSegments } = plan;
     const T = dim('T', bucket(ids.length, 16, 2));
     const S = dim('S', bucket(segments.length / kSegmentFields, 1, 4));
@@ -323,10 +339,7 @@ export class CLIP {
       const features = project(this.#text.forward(batch), this.#textProjection); // [B, d]
       return normalize ? l2Normalize(features) : features;
     });
-    return program.launch([ids, positions, segments, lastRows, lastSegments], {
-      bulk: ids.length > kInteractiveTokens,
-      signal,
-    }) as Tensor<'float32'>;
+    return program.launch([ids, positions, segments, lastRows, lastSegments], launch) as Tensor<'float32'>;
   }
 
   // ── both ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -394,14 +407,6 @@ function checkParts(composition: ClipComposition): ClipComposition {
 
 function endMark({ eosTokenId, vocabularySize }: { eosTokenId: number; vocabularySize: number }): number {
   return eosTokenId === 2 ? vocabularySize - 1 : eosTokenId;
-}
-
-/** Groups of texts whose padded sizes stay within one run's. */
-function groupRows(rows: readonly Int32Array[], contextLength: number): Int32Array[][] {
-  const perRun = Math.max(1, Math.floor(kMostTokens / contextLength));
-  const groups: Int32Array[][] = [];
-  for (let i = 0; i < rows.length; i += perRun) groups.push(rows.slice(i, i + perRun));
-  return groups;
 }
 
 /** Both values; where one fails the other is disposed. */

@@ -1,3 +1,4 @@
+import { threads } from '../device';
 import type { Float } from '../dtype';
 import { LruCache } from '../lru';
 import { cast } from '../ops';
@@ -9,6 +10,17 @@ export function bucket(size: number, smallest: number, factor: number): number {
   let limit = smallest;
   while (limit < size) limit *= factor;
   return limit;
+}
+
+const kMostRows = 16_384;
+const kMostRowsPerThread = 1024;
+
+/**
+ * Rows of activations in one run: beyond them the work goes in several. On the CPU a short call waits for the step that runs, so a step has to
+ * end soon; so many rows are multiplied as fast as more would be.
+ */
+export function mostRows(device: string): number {
+  return device === 'cpu' ? Math.min(kMostRows, kMostRowsPerThread * threads()) : kMostRows;
 }
 
 /** Programs of one model, by what they compute and their buckets; those used last are kept. */

@@ -5,14 +5,14 @@ import type { ImageProcessor } from '../preprocess/image-processor';
 import { holdDecoded, releaseDecoded } from '../preprocess/image-slots';
 import { type ImageInput, isPixelTensor, type PixelTensor } from '../preprocess/image-source';
 import { kDescriptor, type ResizePlan } from '../preprocess/resample';
-import { Borrowed, dim, type InputSpec, type ProgramInput, type ProgramResult } from '../program';
+import { Borrowed, dim, type InputSpec, type LaunchOptions, type ProgramInput, type ProgramResult } from '../program';
 import { Tensor } from '../tensor';
 import { Weight } from '../weight';
-import { bucket, type ProgramCache } from './encode-program';
+import { bucket, mostRows, type ProgramCache } from './encode-program';
 
 export type ImageInputs = ImageInput | readonly ImageInput[];
 
-/** Pictures of one run: beyond it the work goes in several. */
+/** Pictures of one run, on the CPU where their rows allow it: beyond it the work goes in several. */
 const kMostImages = 64;
 /** Above it a call goes to the lane that lets short calls pass between its steps. */
 const kInteractiveImages = 4;
@@ -52,6 +52,8 @@ export class ImageRunner {
       /** Height and width in pixels that the model takes; undefined: pictures of any form, of at least `leastSide` pixels. */
       readonly imageSize: number | undefined;
       readonly leastSide?: number;
+      /** Rows that the function makes of a picture; without it, few or cheap ones. */
+      readonly tokens?: number | undefined;
       /** The rows that the function is told for picture i: the same number for each; none by default. */
       readonly rowsOf?: (image: number) => readonly number[];
       /** Without it only pre-processed pixels are taken. */
@@ -86,10 +88,15 @@ export class ImageRunner {
       if (pixelTensors.length < list.length) {
         throw new WarpsightError('ERR_IMAGE', 'pictures and pre-processed { pixels, shape } can not be mixed in one call');
       }
+      const batches = splitPixels(pixelTensors, this.options, this.#mostImages());
+      const launch = launchOptions(
+        batches.reduce((sum, { count }) => sum + count, 0),
+        signal,
+      );
       let next = 0;
-      for (const batch of splitPixels(pixelTensors, this.options)) {
+      for (const batch of batches) {
         const { count, height, width } = batch;
-        runs.push({ result: this.#runPixels(batch, fn, signal), indices: range(next, count), height, width });
+        runs.push({ result: this.#runPixels(batch, fn, launch), indices: range(next, count), height, width });
         next += count;
       }
       return runs;
@@ -99,8 +106,10 @@ export class ImageRunner {
       throw new WarpsightError('ERR_CONFIG', 'this model has no preprocessor_config.json: pass pre-processed { pixels, shape }');
     }
     const options = signal ? { signal } : {};
-    for (let i = 0; i < list.length; i += kMostImages) {
-      const some = list.slice(i, i + kMostImages);
+    const launch = launchOptions(list.length, signal);
+    const most = this.#mostImages();
+    for (let i = 0; i < list.length; i += most) {
+      const some = list.slice(i, i + most);
       const plans =
         imageSize === undefined
           ? await imageProcessor.prepareBySize(some, options)
@@ -108,7 +117,7 @@ export class ImageRunner {
       this.#alive();
       for (const { plan, indices } of plans) {
         const { height, width } = plan;
-        runs.push({ result: this.#runPlan(plan, fn, signal), indices: indices.map((index) => i + index), height, width });
+        runs.push({ result: this.#runPlan(plan, fn, launch), indices: indices.map((index) => i + index), height, width });
       }
     }
     return runs;
@@ -119,17 +128,17 @@ export class ImageRunner {
     this.#table?.dispose();
   }
 
-  #runPixels<R extends ProgramResult>(batch: PixelBatch, fn: ImageFunction<R>, signal: AbortSignal | undefined): R {
+  #runPixels<R extends ProgramResult>(batch: PixelBatch, fn: ImageFunction<R>, launch: LaunchOptions): R {
     const { count, height, width } = batch;
     const n = bucket(count, 1, 2);
     const inputs: InputSpec[] = [{ shape: [dim('n', n), 3, height, width] }, ...this.#rowsSpec(n)];
     const program = this.#program(`pixels ${fn.key} ${height} ${width} ${n}`, inputs, (pixels, rows) =>
       fn.build(pixels as Tensor<'float32'>, rows as Tensor<'int32'>),
     );
-    return program.launch([batch.pixels, ...this.#rows(count)], { bulk: count > kInteractiveImages, signal }) as R;
+    return program.launch([batch.pixels, ...this.#rows(count)], launch) as R;
   }
 
-  #runPlan<R extends ProgramResult>(plan: ResizePlan, fn: ImageFunction<R>, signal: AbortSignal | undefined): R {
+  #runPlan<R extends ProgramResult>(plan: ResizePlan, fn: ImageFunction<R>, launch: LaunchOptions): R {
     const { sources, images, taps, scratchBytes, width, height } = plan;
     const { imageSize } = this.options;
     if (imageSize !== undefined && (width !== imageSize || height !== imageSize)) {
@@ -166,12 +175,17 @@ export class ImageRunner {
     });
     const borrowed = new Borrowed(sources, () => releaseDecoded(bytes));
     const result = program.launch([borrowed, images, taps, ...this.#rows(count)], {
+      ...launch,
       sizes: { scratch: scratchBytes },
-      bulk: count > kInteractiveImages,
-      signal,
     }) as R;
     holdDecoded(bytes);
     return result;
+  }
+
+  #mostImages(): number {
+    const { device, tokens = 1 } = this.options;
+    if (device !== 'cpu') return kMostImages;
+    return Math.max(1, Math.min(kMostImages, Math.floor(mostRows(device) / tokens)));
   }
 
   #rows(count: number): Int32Array[] {
@@ -194,11 +208,20 @@ export class ImageRunner {
   }
 }
 
+/** @param count pictures of the call, in however many runs */
+function launchOptions(count: number, signal: AbortSignal | undefined): LaunchOptions {
+  return { bulk: count > kInteractiveImages, signal };
+}
+
 function range(first: number, count: number): number[] {
   return Array.from({ length: count }, (_, i) => first + i);
 }
 
-function splitPixels(tensors: readonly PixelTensor[], size: { imageSize: number | undefined; leastSide?: number }): PixelBatch[] {
+function splitPixels(
+  tensors: readonly PixelTensor[],
+  size: { imageSize: number | undefined; leastSide?: number },
+  most: number,
+): PixelBatch[] {
   const { imageSize, leastSide = 1 } = size;
   const batches: PixelBatch[] = [];
   for (const { pixels, shape } of tensors) {
@@ -212,8 +235,8 @@ function splitPixels(tensors: readonly PixelTensor[], size: { imageSize: number 
       throw new WarpsightError('ERR_SHAPE', `pixels must be ${wanted}: the shape given is [${shape.join(', ')}]`);
     }
     const inner = 3 * height * width;
-    for (let i = 0; i < n; i += kMostImages) {
-      const count = Math.min(kMostImages, n - i);
+    for (let i = 0; i < n; i += most) {
+      const count = Math.min(most, n - i);
       batches.push({ pixels: pixels.subarray(i * inner, (i + count) * inner), count, height, width });
     }
   }

@@ -1,4 +1,4 @@
-import { type DeviceName, device as openDevice } from '../device';
+import { type DeviceName, device as openDevice, threads } from '../device';
 import { byteSize, type Float } from '../dtype';
 import { WarpsightError } from '../errors';
 import { cacheRows, kPageRows, PageAllocator, type SequencePages } from '../generate/kv-cache';
@@ -50,6 +50,8 @@ export interface Draw {
 
 /** Tokens of one run: a longer prompt goes in several. */
 const kMostTokens = 512;
+/** On the CPU, for each thread: its layers are wide, and a short call waits for the step that runs. */
+const kMostTokensPerThread = 256;
 /** Above it a prompt goes to the lane that lets short calls pass between its steps. */
 const kInteractiveTokens = 64;
 
@@ -128,9 +130,10 @@ export class LanguageModel {
   /** Reads a prompt into the cache and draws the id that follows. */
   prefill(sequence: SequencePages, ids: Int32Array, spliced: SplicedFeatures | undefined, draw: Draw): Tensor<'int32'> {
     const bulk = ids.length > kInteractiveTokens;
-    for (let first = 0; ; first += kMostTokens) {
-      const part = ids.subarray(first, first + kMostTokens);
-      const index = spliced?.index.subarray(first, first + kMostTokens);
+    const most = this.device === 'cpu' ? Math.min(kMostTokens, kMostTokensPerThread * threads()) : kMostTokens;
+    for (let first = 0; ; first += most) {
+      const part = ids.subarray(first, first + most);
+      const index = spliced?.index.subarray(first, first + most);
       const features = spliced && index?.some((row) => row >= 0) ? { features: spliced.features, index } : undefined;
       const next = this.step(sequence, part, first, features, draw, bulk);
       if (first + part.length === ids.length) return next;

@@ -119,6 +119,7 @@ export class LLaVA {
     this.#images = new ImageRunner({
       device,
       imageSize: visionTower.imageSize,
+      tokens: visionTower.rowsPerImage,
       rowsOf: (image) => visionTower.rowsOf(image),
       imageProcessor: composition.imageProcessor,
       programs: this.#programs,

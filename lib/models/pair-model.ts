@@ -20,7 +20,7 @@ export interface LoadedPairModel<Config> {
   readonly tokenizer: Tokenizer | undefined;
 }
 
-type PictureOptions = Pick<ImageRunner['options'], 'imageSize' | 'leastSide' | 'rowsOf'>;
+type PictureOptions = Pick<ImageRunner['options'], 'imageSize' | 'leastSide' | 'tokens' | 'rowsOf'>;
 
 interface PairConfig {
   readonly vision: VisionConfig;

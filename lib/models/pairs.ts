@@ -1,9 +1,6 @@
 // Pairs of images and texts: how they are split into runs, and put back in order.
 import { Tensor } from '../tensor';
 
-/** Rows of one run: beyond it the work goes in several. */
-export const kMostRows = 16_384;
-
 export interface Pair {
   /** Which of the run's images. */
   readonly image: number;
@@ -18,13 +15,13 @@ export interface PairPart {
   readonly at: readonly number[];
 }
 
-/** Groups of pairs whose rows stay within one run's. */
-export function groupPairs(pairs: readonly Pair[], rowsOf: (pair: Pair) => number): Pair[][] {
+/** Groups of pairs that have at most so many rows, or of one pair. */
+export function groupPairs(pairs: readonly Pair[], rowsOf: (pair: Pair) => number, most: number): Pair[][] {
   const groups: Pair[][] = [];
-  let rows = kMostRows;
+  let rows = most;
   for (const pair of pairs) {
     const more = rowsOf(pair);
-    if (rows + more > kMostRows) {
+    if (rows + more > most) {
       groups.push([]);
       rows = 0;
     }

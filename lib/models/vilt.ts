@@ -15,11 +15,11 @@ import {
 import { activate, embed, linear, patchEmbed, splice } from '../ops';
 import type { ImageInput } from '../preprocess/image-source';
 import { kSegmentFields } from '../preprocess/text-batch';
-import { dim, type InputSpec, type Program } from '../program';
+import { dim, type InputSpec, type LaunchOptions, type Program } from '../program';
 import type { Tensor } from '../tensor';
 import { Weight } from '../weight';
 import type { LoadOptions } from './clip';
-import { bucket, toFloat32 } from './encode-program';
+import { bucket, mostRows, toFloat32 } from './encode-program';
 import type { ImageInputs, ImageRun } from './image-runner';
 import { checkTokenizer, chooseDtype, imageProcessorOf, tokenizerOf, withCheckpoint } from './loading';
 import { type LoadedPairModel, PairModel } from './pair-model';
@@ -231,14 +231,15 @@ export class ViLT extends PairModel<ViltConfig> {
       if (which === 'each' && rows.length !== n) {
         throw new WarpsightError('ERR_ARGUMENT', `${n} images and ${rows.length} texts were given: forward takes pairs`);
       }
+      const launch = { bulk: (which === 'each' ? n : n * rows.length) > kInteractivePairs, signal };
       for (const run of runs) {
         const pairs = run.indices.flatMap((index, row): Pair[] => {
           if (which === 'each') return [{ image: row, text: index, at: index }];
           return rows.map((_, text) => ({ image: row, text, at: index * rows.length + text }));
         });
         const T = this.#tokens(run);
-        for (const group of groupPairs(pairs, ({ text }) => T + rows[text]!.length)) {
-          parts.push({ at: group.map(({ at }) => at), ...this.#runPairs(run, group, rows, signal) });
+        for (const group of groupPairs(pairs, ({ text }) => T + rows[text]!.length, mostRows(this.device))) {
+          parts.push({ at: group.map(({ at }) => at), ...this.#runPairs(run, group, rows, launch) });
         }
       }
       const { vision } = this.config;
@@ -276,7 +277,7 @@ export class ViLT extends PairModel<ViltConfig> {
     run: ImageRun<Tensor>,
     pairs: readonly Pair[],
     texts: readonly Int32Array[],
-    signal: AbortSignal | undefined,
+    launch: LaunchOptions,
   ): { logits: Tensor<'float32'>; pooled: Tensor<'float32'> } {
     const imageTokens = this.#tokens(run);
     const layout = layOut(pairs, texts, imageTokens);
@@ -313,10 +314,7 @@ export class ViLT extends PairModel<ViltConfig> {
       }, inputs),
     ) as Program<{ logits: Tensor<'float32'>; pooled: Tensor<'float32'> }>;
     const { ids, positions, index, segments, firstRows, firstSegments } = layout;
-    return program.launch([run.result, ids, positions, index, segments, firstRows, firstSegments], {
-      bulk: pairs.length > kInteractivePairs,
-      signal,
-    });
+    return program.launch([run.result, ids, positions, index, segments, firstRows, firstSegments], launch);
   }
 
   /** @param features [F, D] rows of pictures */

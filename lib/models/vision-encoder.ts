@@ -21,6 +21,8 @@ export interface VisionEncoder {
   readonly imageSize: number;
   /** D, the width of the features. */
   readonly width: number;
+  /** T, the rows of a picture inside: on the CPU a large batch is computed in parts of not too many. 1 by default */
+  readonly tokens?: number;
   /** The row that `pooledRows` names for picture i. */
   pooledRow(image: number): number;
   /**
@@ -48,7 +50,7 @@ export interface PatchEmbedding {
  */
 export class VisionTransformer implements VisionEncoder {
   readonly width: number;
-  readonly #tokens: number;
+  readonly tokens: number;
 
   constructor(
     readonly imageSize: number,
@@ -64,16 +66,16 @@ export class VisionTransformer implements VisionEncoder {
   ) {
     const { lastLayer, embedding } = parts;
     this.width = lastLayer.heads * lastLayer.headWidth;
-    this.#tokens = Math.floor(imageSize / embedding.patch) ** 2 + 1;
+    this.tokens = Math.floor(imageSize / embedding.patch) ** 2 + 1;
   }
 
   pooledRow(image: number): number {
-    return image * this.#tokens;
+    return image * this.tokens;
   }
 
   forward(pixels: Tensor<'float32'>, pooledRows: Tensor<'int32'>): Tensor<Float> {
     const { embedding, preNorm, layers, lastLayer, postNorm, dtype } = this.parts;
-    const T = this.#tokens;
+    const T = this.tokens;
     let x = patchEmbed(pixels, embedding.weight, { ...embedding, dtype }); // [n·T, D]
     x = norm(x, preNorm);
     for (const layer of layers) x = encoderLayer(x, layer, { maxQueries: T, maxKeys: T });
@@ -173,7 +175,7 @@ export interface AttentionPooling {
  */
 export class SiglipVisionTransformer implements VisionEncoder {
   readonly width: number;
-  readonly #tokens: number;
+  readonly tokens: number;
 
   constructor(
     readonly imageSize: number,
@@ -186,7 +188,7 @@ export class SiglipVisionTransformer implements VisionEncoder {
     },
   ) {
     this.width = parts.head.heads * parts.head.headWidth;
-    this.#tokens = Math.floor(imageSize / parts.embedding.patch) ** 2;
+    this.tokens = Math.floor(imageSize / parts.embedding.patch) ** 2;
   }
 
   pooledRow(): number {
@@ -195,7 +197,7 @@ export class SiglipVisionTransformer implements VisionEncoder {
 
   forward(pixels: Tensor<'float32'>, pooledRows: Tensor<'int32'>): Tensor<Float> {
     const { embedding, layers, postNorm, head, dtype } = this.parts;
-    const T = this.#tokens;
+    const T = this.tokens;
     let x = patchEmbed(pixels, embedding.weight, { ...embedding, dtype }); // [n·T, D]
     for (const layer of layers) x = encoderLayer(x, layer, { maxQueries: T, maxKeys: T });
     x = norm(x, postNorm);
