@@ -5,12 +5,19 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
+#include <fstream>
 #include <functional>
 #include <mutex>
+#include <random>
 #include <stdexcept>
 #include <string>
 #include <thread>
 #include <vector>
+
+#if defined(__linux__)
+#include <sched.h>
+#endif
 
 #include "../src/counters.h"
 #include "../src/cpu/backend.h"
@@ -148,6 +155,65 @@ static void thread_cases() {
         });
 }
 
+/// The quota of a process in a tree of control groups: what its membership says, and files by their path below the root.
+static double quota_of(const std::string& membership, const std::vector<std::pair<std::string, std::string>>& files) {
+    namespace fs = std::filesystem;
+    const fs::path folder = fs::temp_directory_path() / ("warpsight-cgroup-" + std::to_string(std::random_device()()));
+    fs::create_directories(folder);
+    std::ofstream(folder / "membership") << membership;
+    for (const auto& [path, text] : files) {
+        fs::create_directories((folder / path).parent_path());
+        std::ofstream(folder / path) << text << "\n";
+    }
+    double quota = cpu::processor_quota({(folder / "membership").string(), folder.string()});
+    fs::remove_all(folder);
+    return quota;
+}
+
+static void quota_cases() {
+    struct Case {
+        std::string name, membership;
+        std::vector<std::pair<std::string, std::string>> files;
+        double quota;
+    };
+    const std::vector<Case> cases = {
+        {"version 2: the group's own", "0::/app\n", {{"app/cpu.max", "150000 100000"}, {"cpu.max", "max 100000"}}, 1.5},
+        {"version 2: a group above it has less",
+         "0::/slice/app\n",
+         {{"slice/app/cpu.max", "400000 100000"}, {"slice/cpu.max", "50000 100000"}},
+         0.5},
+        {"version 2: in a container, whose group is the root", "0::/\n", {{"cpu.max", "200000 100000"}}, 2},
+        {"version 2: without a limit", "0::/app\n", {{"app/cpu.max", "max 100000"}}, 0},
+        {"version 2: another group's limit", "0::/app\n", {{"other/cpu.max", "100000 100000"}}, 0},
+        {"version 1: the group's own",
+         "5:memory:/m\n4:cpu,cpuacct:/app\n",
+         {{"cpu,cpuacct/app/cpu.cfs_quota_us", "300000"}, {"cpu,cpuacct/app/cpu.cfs_period_us", "100000"}},
+         3},
+        {"version 1: in a container that sees the host's path",
+         "4:cpu,cpuacct:/docker/0123\n",
+         {{"cpu/cpu.cfs_quota_us", "250000"}, {"cpu/cpu.cfs_period_us", "100000"}},
+         2.5},
+        {"version 1: without a limit",
+         "4:cpu:/app\n",
+         {{"cpu/app/cpu.cfs_quota_us", "-1"}, {"cpu/app/cpu.cfs_period_us", "100000"}},
+         0},
+        {"version 1: cpuset is not cpu",
+         "4:cpuset:/app\n",
+         {{"cpu/app/cpu.cfs_quota_us", "100000"}, {"cpu/app/cpu.cfs_period_us", "100000"}},
+         0},
+        {"both versions: the smaller",
+         "4:cpu,cpuacct:/old\n0::/new\n",
+         {{"new/cpu.max", "800000 100000"}, {"cpu/old/cpu.cfs_quota_us", "600000"}, {"cpu/old/cpu.cfs_period_us", "100000"}},
+         6},
+        {"no control groups", "", {}, 0},
+    };
+    for (const Case& c : cases)
+        check("quota, " + c.name, [&] {
+            double quota = quota_of(c.membership, c.files);
+            expect(quota == c.quota, std::to_string(quota) + " processors, not " + std::to_string(c.quota));
+        });
+}
+
 static void limit_cases() {
     const char* before = std::getenv("WARPSIGHT_THREADS");
     const std::string kept = before ? before : "";
@@ -174,6 +240,19 @@ static void limit_cases() {
         expect(cpu::quota_v2("") == 0, "an empty file");
         expect(cpu::quota_v2("100000 0") == 0, "100000 0");
     });
+    quota_cases();
+#if defined(__linux__)
+    check("a process that is bound to one processor has one thread", [] {
+        cpu_set_t before, one;
+        sched_getaffinity(0, sizeof before, &before);
+        CPU_ZERO(&one);
+        CPU_SET(sched_getcpu(), &one);
+        sched_setaffinity(0, sizeof one, &one);
+        int count = cpu::default_threads();
+        sched_setaffinity(0, sizeof before, &before);
+        expect(count == 1, std::to_string(count));
+    });
+#endif
     check("the machine has memory", [] {
         cpu::MachineMemory memory = cpu::machine_memory();
         expect(memory.total > 0 && memory.available <= memory.total,

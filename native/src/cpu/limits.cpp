@@ -37,19 +37,19 @@ double quota_v2(const std::string& text) {
     return quota / period;
 }
 
-/// Folders of the process' own control groups for a controller, from its own up to the root. Version 2 lines of /proc/self/cgroup
-/// start with "0::".
-static std::vector<std::string> control_groups(const std::string& controller) {
+/// Folders of the process' own control groups for a controller, from its own up to the root: inside a container the path may be
+/// the host's, and only the root is there. Version 2 lines of the membership start with "0::".
+static std::vector<std::string> control_groups(const std::string& controller, const ControlGroups& from) {
     std::vector<std::string> folders;
-    std::ifstream file("/proc/self/cgroup");
+    std::ifstream file(from.membership);
     for (std::string line; std::getline(file, line);) {
         size_t first = line.find(':'), second = line.find(':', first + 1);
         if (second == std::string::npos) continue;
         std::string names = "," + line.substr(first + 1, second - first - 1) + ",", path = line.substr(second + 1);
         bool v2 = line.rfind("0::", 0) == 0;
         if (!v2 && names.find("," + controller + ",") == std::string::npos) continue;
-        std::vector<std::string> roots = {"/sys/fs/cgroup"};
-        if (!v2) roots = {"/sys/fs/cgroup/" + controller, "/sys/fs/cgroup/" + names.substr(1, names.size() - 2)};
+        std::vector<std::string> roots = {from.root};
+        if (!v2) roots = {from.root + "/" + controller, from.root + "/" + names.substr(1, names.size() - 2)};
         for (const std::string& root : roots) {
             for (std::string at = path; at.size() > 1; at.resize(at.rfind('/'))) folders.push_back(root + at);
             folders.push_back(root);
@@ -58,12 +58,12 @@ static std::vector<std::string> control_groups(const std::string& controller) {
     return folders;
 }
 
-static double processor_quota() {
+double processor_quota(const ControlGroups& from) {
     double least = 0;
     auto take = [&](double quota) {
         if (quota > 0 && (least == 0 || quota < least)) least = quota;
     };
-    for (const std::string& folder : control_groups("cpu")) {
+    for (const std::string& folder : control_groups("cpu", from)) {
         take(quota_v2(first_line(folder + "/cpu.max")));
         std::string quota = first_line(folder + "/cpu.cfs_quota_us"), period = first_line(folder + "/cpu.cfs_period_us");
         if (!quota.empty() && !period.empty()) take(quota_v2(quota + " " + period));  // "-1" is no limit
@@ -86,7 +86,7 @@ int default_threads() {
     CPU_ZERO(&mask);
     if (sched_getaffinity(0, sizeof mask, &mask) == 0) count = CPU_COUNT(&mask);
 #endif
-    double quota = processor_quota();
+    double quota = processor_quota({});
     if (quota > 0) count = std::min(count, int(quota));
     return std::clamp(count, 1, kMaxThreads);
 }
@@ -119,7 +119,7 @@ MachineMemory machine_memory() {
         if (name == "MemTotal:") memory.total = kilobytes * 1024;
         if (name == "MemAvailable:") memory.available = kilobytes * 1024;
     }
-    for (const std::string& folder : control_groups("memory")) {
+    for (const std::string& folder : control_groups("memory", {})) {
         for (auto& [limit_name, used_name] :
              {std::pair{"/memory.max", "/memory.current"}, std::pair{"/memory.limit_in_bytes", "/memory.usage_in_bytes"}}) {
             uint64_t limit = number_in(folder + limit_name), used = number_in(folder + used_name);

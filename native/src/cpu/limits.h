@@ -23,4 +23,12 @@ int64_t level_2_bytes();
 /// cpu.max of control groups version 2 ("150000 100000", "max 100000") in processors; 0: no limit.
 double quota_v2(const std::string& text);
 
+/// Where the system says which control groups a process is in, and where they are: version 1 has a folder for each controller.
+struct ControlGroups {
+    std::string membership = "/proc/self/cgroup", root = "/sys/fs/cgroup";
+};
+
+/// The least quota, in processors, of the process' groups and those above them, of both versions; 0: no limit.
+double processor_quota(const ControlGroups& from);
+
 }  // namespace warpsight::cpu

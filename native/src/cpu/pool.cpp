@@ -59,6 +59,7 @@ public:
     void resize(int count) {
         std::lock_guard run(run_);
         wanted_.store(count);
+        started_ = false;
         {
             std::lock_guard lock(sleep_);
             generation_.fetch_add(1);
@@ -120,6 +121,8 @@ private:
     }
 
     void start_workers() {
+        if (started_) return;
+        started_ = true;
         std::lock_guard lock(sleep_);
         int workers = threads() - 1;
         if (int(alive_.size()) < workers) alive_.resize(size_t(workers));
@@ -176,17 +179,22 @@ private:
 #endif
     }
 
-    std::mutex run_;  // one job at a time
-    void (*call_)(const void*, int64_t) = nullptr;
+    std::mutex run_;        // one job at a time
+    bool started_ = false;  // under run_: as many workers as are wanted
+
+    // A cache line each: what threads write while they work must not lie beside what the others read for every item, nor beside
+    // what idle threads watch.
+    alignas(64) void (*call_)(const void*, int64_t) = nullptr;
     const void* body_ = nullptr;
     int64_t count_ = 0;
-    std::atomic<int64_t> next_{0};
-    std::mutex error_lock_;
-    std::exception_ptr error_;
+    alignas(64) std::atomic<int64_t> next_{0};
     alignas(64) std::atomic<uint32_t> gate_{0};
     alignas(64) std::atomic<uint64_t> generation_{1};
-    std::atomic<int> wanted_, sleepers_{0};
+    alignas(64) std::atomic<int> wanted_;
+    std::atomic<int> sleepers_{0};
 
+    std::mutex error_lock_;
+    std::exception_ptr error_;
     std::mutex sleep_;
     std::condition_variable wake_;
     std::vector<bool> alive_;  // under sleep_
