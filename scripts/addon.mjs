@@ -16,11 +16,11 @@ const jobs = process.env.WARPSIGHT_JOBS ?? String(availableParallelism());
  * @property {string[]} gencode
  * @property {string} [rpath] folder of a shared CUDA runtime to run with; without it the runtime is linked in
  *
- * @param {{ folder: string, cuda?: CudaBuild | undefined, sanitize?: boolean, tests?: boolean, benches?: boolean }} build
- *   folder: relative to the package; tests and benches: their native programs as well
+ * @param {{ folder: string, cuda?: CudaBuild | undefined, sanitize?: boolean, tests?: boolean, targets?: string[] }} build
+ *   folder: relative to the package; tests: the native ones as well; targets: further ones of CMakeLists.txt
  * @returns {string} the addon's path
  */
-export function buildWithCmake({ folder, cuda, sanitize = false, tests = false, benches = false }) {
+export function buildWithCmake({ folder, cuda, sanitize = false, tests = false, targets = [] }) {
   const cmake = findCmake();
   if (cmake === undefined) fail(`CMake is needed for this build.\n${packages('cmake')}`);
   const options = {
@@ -39,8 +39,8 @@ export function buildWithCmake({ folder, cuda, sanitize = false, tests = false, 
     const defines = Object.entries(options).map(([name, value]) => `--CD${name}=${value}`);
     run(process.execPath, [cmakeJs, 'configure', '-O', output, '-d', root, '-l', 'warn', ...defines]);
   });
-  const targets = ['warpsight', ...(tests ? ['native_tests'] : []), ...(benches ? ['bench_gemm'] : [])];
-  run(cmake, ['--build', output, '--config', 'Release', '--parallel', jobs, '--target', ...targets]);
+  const all = ['warpsight', ...(tests ? ['native_tests'] : []), ...targets];
+  run(cmake, ['--build', output, '--config', 'Release', '--parallel', jobs, '--target', ...all]);
   return join(output, 'Release', 'warpsight.node');
 }
 

@@ -58,7 +58,7 @@ function build() {
   if (process.env.WARPSIGHT_ADDON) return;
   const cuda = cudaWanted();
   if (hasGpu && cuda === undefined) console.log(`nvcc is not here, so that only the CPU is measured.\n${packages('nvcc')}`);
-  if (findCmake()) buildWithCmake({ folder: 'build', cuda, benches: cuda !== undefined });
+  if (findCmake()) buildWithCmake({ folder: 'build', cuda, targets: cuda ? ['bench_gemm'] : [] });
   else buildWithGyp({ cuda });
 }
 

@@ -178,6 +178,7 @@ const commands = {
   cmake: ['cmake', 'cmake', 'Kitware.CMake'],
   nvcc: ['nvidia-cuda-toolkit', undefined, 'Nvidia.CUDA'],
   'clang-format': ['clang-format', 'clang-format', 'LLVM.LLVM'],
+  valgrind: ['valgrind', undefined, undefined],
   emulator: ['g++-aarch64-linux-gnu qemu-user', undefined, undefined],
 };
 
