@@ -18,6 +18,7 @@ import { toFloat32 } from '../lib/models/encode-program';
 import { loadClip } from '../lib/models/load-clip';
 import { packageRoot } from '../lib/native';
 import type { Linear } from '../lib/nn/encoder-layer';
+import { cosine, hostIds, hostPixels } from './clip-inputs';
 import { type CheckpointSize, kSizes, makeCheckpoint, type StoredType } from './make-checkpoint';
 import { Peer, pythonWithTorch } from './peer';
 import { benchFolder, conditions, markdown, report } from './report';
@@ -51,24 +52,6 @@ interface Result {
   readonly engines: Readonly<Partial<Record<'warpsight' | 'eager' | 'compiled', Samples>>>;
 }
 
-// ── inputs, the same in clip_torch.py ───────────────────────────────────────────────────────────────────────────────────────────────
-
-function hostPixels(n: number, side: number): Float32Array {
-  const pixels = new Float32Array(n * 3 * side * side);
-  for (let i = 0; i < pixels.length; i++) pixels[i] = (Math.imul(i, 0x9e3779b1) >>> 0) / 2 ** 31 - 1;
-  return pixels;
-}
-
-/** Start mark, numbers that differ between prompts, end mark: no two share a beginning but the mark. */
-function hostIds(n: number, vocabulary: number): Int32Array[] {
-  return Array.from({ length: n }, (_, i) =>
-    Int32Array.from({ length: kPromptTokens }, (_, t) => {
-      if (t === 0) return vocabulary - 2;
-      return t === kPromptTokens - 1 ? vocabulary - 1 : (31 * i + 7 * t) % (vocabulary - 2);
-    }),
-  );
-}
-
 // ── ours ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 class Ours {
@@ -90,7 +73,10 @@ class Ours {
       ours.#clip.dispose();
       for (const weight of weights) weight.dispose();
     });
-    const rows = await ours.#clip.encodeText({ inputIds: hostIds(classes, size.text.vocabulary) }, { normalize: true });
+    const rows = await ours.#clip.encodeText(
+      { inputIds: hostIds(classes, kPromptTokens, size.text.vocabulary) },
+      { normalize: true },
+    );
     ours.#classes = dtype === 'float32' ? rows : ops.cast(rows, dtype); // as ZeroShotClassifier keeps them
     if (ours.#classes !== rows) rows.dispose();
     return ours;
@@ -100,7 +86,7 @@ class Ours {
   call(work: Work, batch: number): () => Promise<Float32Array> {
     const { image } = this.size.vision;
     if (work === 'text') {
-      const inputIds = hostIds(batch, this.size.text.vocabulary);
+      const inputIds = hostIds(batch, kPromptTokens, this.size.text.vocabulary);
       return async () => {
         using features = await this.#clip.encodeText({ inputIds }, { normalize: true });
         return (await features.read()).subarray(0, this.#clip.projectionDim) as Float32Array;
@@ -132,7 +118,7 @@ class Ours {
       inputs,
     });
     if (work === 'text') {
-      const plan = textEncoder.layout(hostIds(batch, this.size.text.vocabulary));
+      const plan = textEncoder.layout(hostIds(batch, kPromptTokens, this.size.text.vocabulary));
       const fields = (array: Int32Array) => there(array, [array.length / 6, 6]);
       const rows = (array: Int32Array) => there(array, [array.length]);
       const { ids, positions, segments, lastRows, lastSegments } = plan;
@@ -181,16 +167,6 @@ async function milliseconds(call: () => Promise<unknown>): Promise<number> {
 }
 
 // ── the run ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-function cosine(a: ArrayLike<number>, b: ArrayLike<number>): number {
-  let [ab, aa, bb] = [0, 0, 0];
-  for (let i = 0; i < a.length; i++) {
-    ab += a[i]! * b[i]!;
-    aa += a[i]! ** 2;
-    bb += b[i]! ** 2;
-  }
-  return ab / Math.sqrt(aa * bb);
-}
 
 interface Plan {
   readonly device: 'cpu' | 'cuda';

@@ -6,9 +6,15 @@ MODE is torch.compile's ("max-autotune", "reduce-overhead"). Each line of stdin 
   how      "features": the first row of the result, which makes everything ready
            "device": milliseconds of one run, of `runs` back to back with inputs on the device
            "awaited": milliseconds of each of `runs`, from numbers in host memory to numbers in host memory
+           "rows": all rows of the result, one after the other
+           "timed": milliseconds of one run on the CPU, and the computing time of all threads in it, behind a run that is not counted
+                    (unless the one before took a second)
+  ids      [batch, T] of "text" in place of the default; the embedding is taken at the first of the largest ids
+  part     so many pictures or texts at once (all of them)
 or with {"error": why it could not be}.
-Inputs are those of bench/clip.ts. Prompts all have the same length, so nothing is padded. The three projections of attention are one
-product, attention is scaled_dot_product_attention, and the last layer computes all rows, as models in PyTorch do.
+"work": "products" multiplies x [M, K] with each of w0, w1, … [N, K] of the safetensors file `file`; the last product is the result.
+Inputs are those of bench/clip-inputs.ts. The three projections of attention are one product, attention is scaled_dot_product_attention
+(PyTorch 2; in 1.13 two products and a softmax), and the last layer computes all rows, as models in PyTorch do.
 """
 
 import json
@@ -25,9 +31,9 @@ CLASSES, PROMPT = int(sys.argv[5]), 10
 STORED = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
-def read_weights() -> dict[str, torch.Tensor]:
+def read_weights(name: str) -> dict[str, torch.Tensor]:
     """safetensors: 8 bytes that say how long the header is, the header in JSON, the numbers."""
-    data = bytearray((folder / "model.safetensors").read_bytes())
+    data = bytearray((folder / name).read_bytes())
     length = int.from_bytes(data[:8], "little")
     weights = {}
     for name, entry in json.loads(data[8 : 8 + length]).items():
@@ -37,7 +43,7 @@ def read_weights() -> dict[str, torch.Tensor]:
     return weights
 
 
-W = read_weights()
+W = read_weights("model.safetensors")
 
 
 def norm(x: torch.Tensor, name: str) -> torch.Tensor:
@@ -46,6 +52,16 @@ def norm(x: torch.Tensor, name: str) -> torch.Tensor:
 
 def linear(x: torch.Tensor, name: str) -> torch.Tensor:
     return F.linear(x, W[name + ".weight"], W[name + ".bias"])
+
+
+def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, causal: bool) -> torch.Tensor:  # [B, H, T, Dh]
+    if hasattr(F, "scaled_dot_product_attention"):
+        return F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(2, 3)
+    if causal:
+        T = q.shape[2]
+        scores += torch.full((T, T), float("-inf")).triu(1)
+    return scores.softmax(-1) @ v
 
 
 class Tower:
@@ -62,7 +78,7 @@ class Tower:
         for name in self.layers:
             qkv = linear(norm(x, f"{name}.layer_norm1"), f"{name}.qkv")
             q, k, v = qkv.view(B, T, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
-            mixed = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
+            mixed = attention(q, k, v, self.causal)
             x = x + linear(mixed.transpose(1, 2).reshape(B, T, D), f"{name}.self_attn.out_proj")
             inner = linear(norm(x, f"{name}.layer_norm2"), f"{name}.mlp.fc1")
             x = x + linear(inner * torch.sigmoid(1.702 * inner), f"{name}.mlp.fc2")
@@ -82,10 +98,11 @@ def encode_image(pixels: torch.Tensor) -> torch.Tensor:  # [B, 3, R, R]
     return F.linear(norm(x[:, 0], f"{V}.post_layernorm"), W["visual_projection.weight"]).float()
 
 
-def encode_text(ids: torch.Tensor) -> torch.Tensor:  # [B, 10], the end mark last
+def encode_text(ids: torch.Tensor) -> torch.Tensor:  # [B, T]
     x = W[f"{T}.embeddings.token_embedding.weight"][ids] + W[f"{T}.embeddings.position_embedding.weight"][: ids.shape[1]]
     x = text(x)
-    features = F.linear(norm(x[:, -1], f"{T}.final_layer_norm"), W["text_projection.weight"]).float()
+    ends = x[torch.arange(len(x), device=x.device), ids.argmax(1)]
+    features = F.linear(norm(ends, f"{T}.final_layer_norm"), W["text_projection.weight"]).float()
     return F.normalize(features, dim=-1)
 
 
@@ -128,8 +145,39 @@ def milliseconds(run, runs: int) -> float:
     return begin.elapsed_time(end) / runs
 
 
-def answer(work: str, batch: int, engine: str, how: str, runs: int = 1) -> list[float]:
+def rows_or_times(run, how: str) -> list[float]:
+    global last_seconds
+    if how == "timed" and last_seconds < 1:
+        run()
+    begin, computed = time.perf_counter(), time.process_time()
+    rows = run()
+    last_seconds = time.perf_counter() - begin
+    return rows.flatten().tolist() if how == "rows" else [last_seconds * 1e3, (time.process_time() - computed) * 1e3]
+
+
+last_seconds = 0.0
+products: dict[str, tuple] = {}
+
+
+def multiply(file: str) -> torch.Tensor:
+    if file not in products:
+        stored = read_weights(file)
+        x = stored.pop("x")
+        y = torch.empty(len(x), len(stored["w0"]))
+        products[file] = x, [stored[f"w{i}"].t() for i in range(len(stored))], y
+    x, weights, y = products[file]
+    for weight in weights:
+        torch.mm(x, weight, out=y)
+    return y
+
+
+def answer(work: str, batch: int = 0, engine: str = "eager", how: str = "", runs: int = 1, ids=None, part: int = 0, file: str = "") -> list[float]:
+    if work == "products":
+        return rows_or_times(lambda: multiply(file), how)
     plain, inputs = WORKS[work]
+    if how in ("rows", "timed"):
+        given = torch.tensor(ids) if ids else inputs(batch)
+        return rows_or_times(lambda: torch.cat([plain(some) for some in given.split(part or len(given))]), how)
     if engine == "compiled" and work not in compiled:
         compiled[work] = torch.compile(plain, mode=mode, fullgraph=True, dynamic=False)
     function = compiled[work] if engine == "compiled" else plain

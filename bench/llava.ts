@@ -1,6 +1,5 @@
 // npm run bench:llava -- [SIZE] [ROUNDS] [--device cuda|cpu] [--dtype …]: reading a prompt and decoding with a random LLaVA, beside PyTorch on the
 // same shape and the memory bandwidth that a plain read loop (CPU) or copy (CUDA) has, taking turns in every round. See docs/benchmarks.md.
-import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -9,6 +8,7 @@ import { device as deviceOf, devices, type Float, LLaVA, threads } from '../lib'
 import { copyBandwidth } from './gemm-program';
 import type { StoredType } from './make-checkpoint';
 import { kLlavaSizes, llavaTensors, makeLlava } from './make-llava';
+import { compileNative } from './native-program';
 import { Peer, pythonWithTorch } from './peer';
 import { benchFolder, conditions, markdown, report } from './report';
 import { median } from './statistics';
@@ -49,16 +49,13 @@ interface Bandwidth {
 }
 
 function readLoop(): Bandwidth {
-  const folder = mkdtempSync(join(tmpdir(), 'warpsight-bench-'));
-  const program = join(folder, 'read-bandwidth');
-  const source = join(benchFolder, 'read-bandwidth.cpp');
-  execFileSync(process.env.CXX ?? 'c++', ['-O3', '-march=native', '-pthread', source, '-o', program]);
-  const loop = new Peer(program, [String(threads())]);
+  const program = compileNative('read-bandwidth');
+  const loop = new Peer(program.path, [String(threads())]);
   return {
     measure: () => loop.number('read'),
     end: async () => {
       await loop.end();
-      rmSync(folder, { recursive: true, force: true });
+      program.dispose();
     },
   };
 }

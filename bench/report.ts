@@ -25,13 +25,21 @@ export function markdown(columns: readonly string[], rows: readonly (readonly st
   return [line(columns), `|${'---|'.repeat(columns.length)}`, ...rows.map(line)].join('\n');
 }
 
-/** Prints a run's table, and writes `name`.md with it and `name`.json with the raw numbers to $OUT or bench/results. */
-export function report(name: string, title: string, about: Readonly<Record<string, unknown>>, table: string, raw: object): void {
+/** Prints a run's table, and writes `name`.md with it, `name`.json with the raw numbers and perhaps `name`.svg to $OUT or bench/results. */
+export function report(
+  name: string,
+  title: string,
+  about: Readonly<Record<string, unknown>>,
+  table: string,
+  raw: object,
+  plot?: string,
+): void {
   console.log(table);
   console.log(about);
   const out = process.env.OUT ?? join(benchFolder, 'results');
   mkdirSync(out, { recursive: true });
   writeFileSync(join(out, `${name}.json`), `${JSON.stringify({ ...about, ...raw }, null, 2)}\n`);
+  if (plot !== undefined) writeFileSync(join(out, `${name}.svg`), plot);
   const heading = Object.entries(about).map(([key, value]) => `* ${key}: ${value}`);
   writeFileSync(join(out, `${name}.md`), `# ${title}\n\n${heading.join('\n')}\n\n${table}\n`);
 }

@@ -14,21 +14,7 @@ const onCudaOnly = ['gemm', 'operations'];
 const all = {
   gpu: [['gemm', '--seconds', '150'], ['clip', '--seconds', '200'], ['llava'], ['operations']],
   cpu: [
-    [
-      'clip',
-      '--device',
-      'cpu',
-      '--models',
-      'vit-b-32',
-      '--batches',
-      '1,8',
-      '--rounds',
-      '3',
-      '--compile',
-      'off',
-      '--seconds',
-      '60',
-    ],
+    ['cpu', '--rows', 'image,text', '--threads', '1', '--samples', '10', '--seconds', '60'],
     ['llava', 'loading', '3', '--device', 'cpu'],
   ],
 };

@@ -1,6 +1,8 @@
 // What a child process measures of itself.
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { readdirSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
+
+export { forgetPeak, peakBytes, residentBytes } from '../../../bench/resident';
 
 declare const gc: () => void;
 
@@ -12,32 +14,12 @@ export async function collect(): Promise<void> {
   }
 }
 
-/** Resident memory in bytes. */
-export function residentBytes(): number {
-  return statusBytes('VmRSS');
-}
-
-/** The most resident memory since forgetPeak(), in bytes. */
-export function peakBytes(): number {
-  return statusBytes('VmHWM');
-}
-
-/** Starts the peak anew, at what is resident now. */
-export function forgetPeak(): void {
-  writeFileSync('/proc/self/clear_refs', '5');
-}
-
 export function openFiles(): number {
   return readdirSync('/proc/self/fd').length;
 }
 
 export function threadCount(): number {
   return readdirSync('/proc/self/task').length;
-}
-
-function statusBytes(field: string): number {
-  const [, kibibytes] = new RegExp(`^${field}:\\s+(\\d+) kB`, 'm').exec(readFileSync('/proc/self/status', 'utf8')) ?? [];
-  return Number(kibibytes) * 1024;
 }
 
 /**

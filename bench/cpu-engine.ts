@@ -1,0 +1,249 @@
+// One engine of bench:cpu in a process of its own: cpu-engine.js NAME FOLDER MODEL THREADS. Each line of stdin is a `Prepare` in JSON, answered
+// with a `Prepared`, or null, answered with the `Sample` of one call; see cpu-work.ts.
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { InferenceSession, Tensor as OrtTensor } from 'onnxruntime-node';
+import { hostPixels } from './clip-inputs';
+import { sumsBytesIn32Bits } from './cores';
+import { type Form, type Prepare, type Prepared, paddedIds, type Refusal, type Sample, type Work } from './cpu-work';
+import { type CheckpointSize, kSizes } from './make-checkpoint';
+import { writeImageTower, writeProducts, writeTextTower } from './onnx';
+import { forgetPeak, peakBytes, residentBytes } from './resident';
+import { StoredNumbers } from './stored-numbers';
+
+/** A call that can be repeated, to numbers in host memory. */
+interface Ready {
+  call(): Promise<Float32Array>;
+  /** Behind each call, after the clock has stopped. */
+  after?(): Promise<void>;
+  readonly memory?: Prepared['memory'];
+}
+
+interface Engine {
+  ready(work: Work, form: Form | undefined): Promise<Ready>;
+  multiplyAdds?(): number;
+}
+
+class Unavailable extends Error {}
+
+// ── ours ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+async function warpsight(folder: string, size: CheckpointSize, quantization?: 'int8'): Promise<Engine> {
+  const { CLIP, counters, device, ops, Tensor, Weight } = await import('../lib/index.js');
+  const options = { device: 'cpu', ...(quantization && { quantization }) } as const;
+  type Model = Awaited<ReturnType<typeof CLIP.fromPretrained>>;
+  type Rows = Awaited<ReturnType<Model['encodeText']>>;
+  const read = async (rows: Rows) => {
+    const numbers = await rows.read();
+    rows.dispose();
+    return numbers as Float32Array;
+  };
+
+  async function load(): Promise<Ready> {
+    let clip: Model | undefined;
+    const call = async () => {
+      clip = await CLIP.fromPretrained(folder, options);
+      return new Float32Array();
+    };
+    const after = async () => {
+      clip?.dispose();
+      while (device('cpu').memory().weights > 0) await sleep(1); // else the next load would find them there
+    };
+    forgetPeak();
+    const before = residentBytes();
+    await call();
+    const memory = { peak: peakBytes() - before, weights: clip!.memoryUsage().weights };
+    await after();
+    return { call, after, memory };
+  }
+
+  async function model(): Promise<Model> {
+    const clip = await CLIP.fromPretrained(folder, options);
+    if (!quantization) return clip;
+    const plain = await CLIP.fromPretrained(folder, { device: 'cpu' });
+    const ratio = clip.memoryUsage().weights / plain.memoryUsage().weights;
+    plain.dispose();
+    if (ratio > 0.9) throw new Unavailable(`CLIP.fromPretrained does not take quantization: '${quantization}'`);
+    return clip;
+  }
+
+  return {
+    multiplyAdds: () => counters().multiplyAdds,
+    async ready(work) {
+      switch (work.kind) {
+        case 'load':
+          return load();
+        case 'image': {
+          const clip = await model();
+          const { image } = size.vision;
+          const input = { pixels: hostPixels(work.batch, image), shape: [work.batch, 3, image, image] } as const;
+          return { call: async () => read(await clip.encodeImage(input)) };
+        }
+        case 'text': {
+          const clip = await model();
+          return { call: async () => read(await clip.encodeText({ inputIds: work.prompts }, { normalize: true })) };
+        }
+        case 'products': {
+          const stored = new StoredNumbers(join(folder, work.file));
+          const shapeOf = (name: string) => stored.shape(name) as [number, number];
+          const weights = Array.from({ length: work.copies }, (_, i) => Weight.matrix(stored.read(`w${i}`), shapeOf(`w${i}`)));
+          const x = Tensor.from(stored.read('x'), shapeOf('x'));
+          const program = device('cpu').compile(
+            (rows) => {
+              let y = ops.linear(rows as typeof x, weights[0]!);
+              for (const weight of weights.slice(1)) y = ops.linear(rows as typeof x, weight);
+              return y;
+            },
+            [{ shape: shapeOf('x') }],
+          );
+          return { call: async () => read((await program.run([x])) as Rows) };
+        }
+      }
+    },
+  };
+}
+
+// ── onnxruntime-node ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+async function onnxruntime(folder: string, size: CheckpointSize, threads: number, int8: boolean): Promise<Engine> {
+  const ort = await import('onnxruntime-node').catch((error: Error) => {
+    throw new Unavailable(`onnxruntime-node: ${error.message}`);
+  });
+  const tower = int8 ? ({ weightBits: sumsBytesIn32Bits() ? 8 : 7 } as const) : {};
+  let session: InferenceSession | undefined;
+  /** `write` makes the model unless an earlier process of the run did. */
+  const open = async (path: string, write: (path: string) => void): Promise<InferenceSession> => {
+    await session?.release();
+    if (!existsSync(path)) write(path);
+    session = await ort.InferenceSession.create(path, {
+      executionProviders: ['cpu'],
+      graphOptimizationLevel: 'all',
+      intraOpNumThreads: threads,
+      interOpNumThreads: 1,
+    });
+    return session;
+  };
+
+  /** Runs parts one after the other and puts their embeddings together. */
+  function inParts(opened: InferenceSession, input: string, parts: readonly OrtTensor[]): Ready {
+    return {
+      async call() {
+        const embeddings: Float32Array[] = [];
+        for (const part of parts) {
+          const { embedding } = await opened.run({ [input]: part });
+          embeddings.push(embedding!.data as Float32Array);
+        }
+        return embeddings.length === 1 ? embeddings[0]! : joined(embeddings);
+      },
+    };
+  }
+
+  return {
+    async ready(work, form) {
+      const name = (kind: string) =>
+        join(folder, `${kind}-${int8 ? 'int8' : 'float32'}-${form?.fixed ? form.part : 'free'}.onnx`);
+      const options = { ...tower, ...(form?.fixed && { batch: form.part }) };
+      switch (work.kind) {
+        case 'load':
+          throw new Unavailable('onnxruntime is not asked to load');
+        case 'image': {
+          const { image } = size.vision;
+          const part = form?.part ?? work.batch;
+          const pixels = hostPixels(work.batch, image);
+          const parts = pieces(pixels, part * 3 * image ** 2).map(
+            (piece) => new ort.Tensor('float32', piece, [piece.length / (3 * image ** 2), 3, image, image]),
+          );
+          const opened = await open(name('image'), (path) => writeImageTower(folder, size, path, options));
+          return inParts(opened, 'pixels', parts);
+        }
+        case 'text': {
+          const { context, vocabulary } = size.text;
+          const part = form?.part ?? work.prompts.length;
+          const ids = BigInt64Array.from(paddedIds(work.prompts, context, vocabulary - 1).flat(), BigInt);
+          const parts = pieces(ids, part * context).map(
+            (piece) => new ort.Tensor('int64', piece, [piece.length / context, context]),
+          );
+          const opened = await open(name('text'), (path) => writeTextTower(folder, size, path, options));
+          return inParts(opened, 'ids', parts);
+        }
+        case 'products': {
+          const stored = new StoredNumbers(join(folder, work.file));
+          const opened = await open(join(folder, `${work.file}.onnx`), (path) => writeProducts(stored, work.copies, path));
+          const x = new ort.Tensor('float32', stored.read('x'), stored.shape('x'));
+          return { call: async () => (await opened.run({ x })).y!.data as Float32Array };
+        }
+      }
+    },
+  };
+}
+
+function pieces<T extends Float32Array | BigInt64Array>(all: T, length: number): T[] {
+  return Array.from({ length: Math.ceil(all.length / length) }, (_, i) => all.subarray(i * length, (i + 1) * length) as T);
+}
+
+function joined(parts: readonly Float32Array[]): Float32Array {
+  const all = new Float32Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    all.set(part, at);
+    at += part.length;
+  }
+  return all;
+}
+
+// ── questions ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+function engineOf(name: string, folder: string, size: CheckpointSize, threads: number): Promise<Engine> {
+  if (name.startsWith('onnxruntime')) return onnxruntime(folder, size, threads, name.endsWith('int8'));
+  return warpsight(folder, size, name.endsWith('int8') ? 'int8' : undefined);
+}
+
+/** One call that counts, behind one that doesn't unless calls take a second. */
+async function timed({ call, after }: Ready, lastMs: number): Promise<Sample> {
+  if (lastMs < 1000) {
+    await call();
+    await after?.();
+  }
+  const used = process.cpuUsage();
+  const begun = performance.now();
+  await call();
+  const ms = performance.now() - begun;
+  const { user, system } = process.cpuUsage(used);
+  await after?.();
+  return [ms, (user + system) / 1000];
+}
+
+async function main([name = '', folder = '', model = '', threads = '1']: readonly string[]): Promise<void> {
+  const size = kSizes[model];
+  if (!size) throw new Error(`no model is called ${model}`);
+  let engine: Engine | undefined;
+  let ready: Ready | undefined;
+  let lastMs = 0;
+  const answer = async (question: Prepare | null): Promise<Prepared | Sample> => {
+    if (question === null) {
+      const sample = await timed(ready!, lastMs);
+      lastMs = sample[0];
+      return sample;
+    }
+    engine ??= await engineOf(name, folder, size, Number(threads));
+    ready = await engine.ready(question.work, question.form);
+    const { call, after, memory } = ready;
+    const before = engine.multiplyAdds?.() ?? 0;
+    const begun = performance.now();
+    const rows = [...(await call())];
+    lastMs = performance.now() - begun;
+    const multiplyAdds = engine.multiplyAdds && engine.multiplyAdds() - before;
+    await after?.();
+    return { rows, ...(multiplyAdds && { multiplyAdds }), ...(memory && { memory }) };
+  };
+  for await (const line of createInterface({ input: process.stdin })) {
+    const answered = await answer(JSON.parse(line)).catch(
+      (error: Error): Refusal => ({ error: error.message, unavailable: error instanceof Unavailable }),
+    );
+    console.log(JSON.stringify(answered));
+  }
+}
+
+main(process.argv.slice(2));
