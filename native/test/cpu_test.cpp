@@ -21,6 +21,7 @@
 
 #include "../src/counters.h"
 #include "../src/cpu/backend.h"
+#include "../src/cpu/isa.h"
 #include "../src/cpu/limits.h"
 #include "../src/cpu/memory.h"
 #include "../src/cpu/packed_weight.h"
@@ -317,7 +318,56 @@ private:
     int64_t columns_;
 };
 
+/// Rows of bytes, of which two elements rarely have the same: every mistaken place shows.
+class PatternSource : public RowSource {
+public:
+    explicit PatternSource(size_t row_bytes) : row_bytes_(row_bytes) {}
+    static uint8_t byte(uint64_t at) { return uint8_t((at + 1) * 0x9e3779b97f4a7c15u >> 56); }
+    void read_rows(int64_t row, int64_t count, void* destination) override {
+        uint8_t* to = static_cast<uint8_t*>(destination);
+        for (size_t i = 0; i < size_t(count) * row_bytes_; ++i) to[i] = byte(size_t(row) * row_bytes_ + i);
+    }
+
+private:
+    size_t row_bytes_;
+};
+
+/// [ceil(N/nr)][K][nr], zeros behind the last row.
+static void expect_panels(const cpu::CpuWeight& weight, int64_t N, int64_t K, size_t size) {
+    const int64_t nr = cpu::kernels().nr;
+    const uint8_t* data = static_cast<const uint8_t*>(weight.data);
+    expect(weight.bytes == size_t((N + nr - 1) / nr * nr * K) * size, std::to_string(weight.bytes) + " bytes");
+    for (int64_t at = 0; at < int64_t(weight.bytes); ++at) {
+        int64_t element = at / int64_t(size), within = at % int64_t(size);
+        int64_t n = element / (K * nr) * nr + element % nr, k = element / nr % K;
+        uint8_t want = n < N ? PatternSource::byte(uint64_t((n * K + k) * int64_t(size) + within)) : 0;
+        if (data[at] != want)
+            throw std::runtime_error("[" + std::to_string(N) + ", " + std::to_string(K) + "]: a byte of row " +
+                                     std::to_string(n) + ", column " + std::to_string(k) + " is " + std::to_string(data[at]) +
+                                     ", not " + std::to_string(want));
+    }
+}
+
 static void weight_cases() {
+    for (DType dtype : {DType::float32, DType::float16})
+        check(std::string("a matrix of ") + name_of(dtype) + " stands in panels, at every size", [dtype] {
+            const int64_t nr = cpu::kernels().nr, size = int64_t(size_of(dtype));
+            // one, less than four rows, than a panel, than a line; whole ones, and more; chunks of 5 rows and of one
+            for (auto [N, K] : {std::pair<int64_t, int64_t>{1, 1},
+                                {3, 16},
+                                {nr - 1, 15},
+                                {nr, 16},
+                                {nr, 64},
+                                {2 * nr + 5, 67},
+                                {500, 333},
+                                {4 * nr + 2, 768},
+                                {nr + 3, (44 << 10) / size},
+                                {6, (200 << 10) / size}}) {
+                PatternSource source(size_t(K * size));
+                auto weight = cpu::make_weight(WeightLayout::matrix, dtype, N, K, source);
+                expect_panels(static_cast<const cpu::CpuWeight&>(*weight), N, K, size_t(size));
+            }
+        });
     check("weights are read in chunks, whatever their layout, and their bytes are counted", [] {
         for (WeightLayout layout : {WeightLayout::matrix, WeightLayout::vector, WeightLayout::table}) {
             uint64_t begun = cpu::weight_bytes();

@@ -22,7 +22,7 @@
 namespace warpsight::cpu {
 
 constexpr size_t kAlignment = 64;
-constexpr size_t kHugePage = size_t(2) << 20, kHuge = size_t(4) << 20;
+constexpr size_t kHugePage = size_t(2) << 20, kHuge = size_t(2) << 20;
 constexpr size_t kChecked = size_t(64) << 20;  // smaller requests are not worth a look at the machine
 
 static std::string in_mebibytes(uint64_t bytes) { return std::to_string(bytes >> 20) + " MiB"; }

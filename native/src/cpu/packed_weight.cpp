@@ -7,6 +7,12 @@
 #include "isa.h"
 #include "memory.h"
 
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
 namespace warpsight::cpu {
 
 static std::atomic<uint64_t> total_bytes{0};
@@ -42,14 +48,100 @@ static size_t checked_bytes(int64_t rows, int64_t columns, size_t size) {
 template <typename Take>
 static void read_chunks(RowSource& source, int64_t rows, int64_t columns, size_t size, const Take& take) {
     const size_t row_bytes = size_t(columns) * size;
-    const int64_t chunk =
+    int64_t chunk =
         std::clamp<int64_t>(int64_t((size_t(256) << 10) / std::max<size_t>(1, row_bytes)), 1, std::max<int64_t>(1, rows));
+    for (int64_t whole : {int64_t(kernels().nr), int64_t(4)}) {  // whole panels, or what is transposed at once
+        if (chunk < whole) continue;
+        chunk -= chunk % whole;
+        break;
+    }
     std::unique_ptr<void, decltype(&free_aligned)> memory(allocate_aligned(size_t(chunk) * row_bytes), free_aligned);
     for (int64_t first = 0; first < rows; first += chunk) {
         int64_t count = std::min(chunk, rows - first);
         source.read_rows(first, count, memory.get());
         take(first, count, memory.get());
     }
+}
+
+/// The next 16 bytes of four rows, one under the other: to[k·nr + j] = from[j·K + k] for j < 4.
+template <typename T>
+static void transpose_four(const T* from, int64_t K, T* to, int64_t nr) {
+#if defined(__SSE2__)
+    auto row = [&](int j) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + j * K)); };
+    __m128i columns[4];  // one after the other, two in each if T has 16 bits
+    if constexpr (sizeof(T) == 4) {
+        __m128i low = _mm_unpacklo_epi32(row(0), row(1)), high = _mm_unpackhi_epi32(row(0), row(1));
+        __m128i low2 = _mm_unpacklo_epi32(row(2), row(3)), high2 = _mm_unpackhi_epi32(row(2), row(3));
+        columns[0] = _mm_unpacklo_epi64(low, low2), columns[1] = _mm_unpackhi_epi64(low, low2);
+        columns[2] = _mm_unpacklo_epi64(high, high2), columns[3] = _mm_unpackhi_epi64(high, high2);
+    } else {
+        __m128i low = _mm_unpacklo_epi16(row(0), row(1)), high = _mm_unpackhi_epi16(row(0), row(1));
+        __m128i low2 = _mm_unpacklo_epi16(row(2), row(3)), high2 = _mm_unpackhi_epi16(row(2), row(3));
+        columns[0] = _mm_unpacklo_epi32(low, low2), columns[1] = _mm_unpackhi_epi32(low, low2);
+        columns[2] = _mm_unpacklo_epi32(high, high2), columns[3] = _mm_unpackhi_epi32(high, high2);
+    }
+    for (int i = 0; i < 4; ++i) {
+        if constexpr (sizeof(T) == 4) {
+            _mm_storeu_si128(reinterpret_cast<__m128i*>(to + i * nr), columns[i]);
+        } else {
+            _mm_storel_epi64(reinterpret_cast<__m128i*>(to + 2 * i * nr), columns[i]);
+            _mm_storel_epi64(reinterpret_cast<__m128i*>(to + (2 * i + 1) * nr), _mm_unpackhi_epi64(columns[i], columns[i]));
+        }
+    }
+#elif defined(__aarch64__)
+    if constexpr (sizeof(T) == 4) {
+        auto row = [&](int j) { return vld1q_u32(reinterpret_cast<const uint32_t*>(from + j * K)); };
+        uint32x4x2_t even = vzipq_u32(row(0), row(2)), odd = vzipq_u32(row(1), row(3));
+        for (int i = 0; i < 2; ++i) {
+            uint32x4x2_t columns = vzipq_u32(even.val[i], odd.val[i]);
+            vst1q_u32(reinterpret_cast<uint32_t*>(to + 2 * i * nr), columns.val[0]);
+            vst1q_u32(reinterpret_cast<uint32_t*>(to + (2 * i + 1) * nr), columns.val[1]);
+        }
+    } else {
+        auto row = [&](int j) { return vld1q_u16(from + j * K); };
+        uint16x8x2_t even = vzipq_u16(row(0), row(2)), odd = vzipq_u16(row(1), row(3));
+        for (int i = 0; i < 2; ++i) {
+            uint16x8x2_t columns = vzipq_u16(even.val[i], odd.val[i]);
+            for (int j = 0; j < 2; ++j) {
+                vst1_u16(to + (4 * i + 2 * j) * nr, vget_low_u16(columns.val[j]));
+                vst1_u16(to + (4 * i + 2 * j + 1) * nr, vget_high_u16(columns.val[j]));
+            }
+        }
+    }
+#else
+    for (int k = 0; k < int(16 / sizeof(T)); ++k)
+        for (int j = 0; j < 4; ++j) to[k * nr + j] = from[j * K + k];
+#endif
+}
+
+/// 16-byte aligned memory, written past the caches where that can be said: what was there before need not be read.
+static void stream(const void* from, void* to, size_t bytes) {
+#if defined(__SSE2__)
+    for (size_t i = 0; i < bytes / sizeof(__m128i); ++i)
+        _mm_stream_si128(static_cast<__m128i*>(to) + i, _mm_load_si128(static_cast<const __m128i*>(from) + i));
+#else
+    std::memcpy(to, from, bytes);
+#endif
+}
+
+/// to[k·nr + j] = from[j·K + k] for j < rows; with `rows` = nr, whole lines are written.
+template <typename T>
+static void pack_rows(const T* from, int64_t rows, int64_t K, T* to, int64_t nr) {
+    constexpr int64_t kWide = 16 / sizeof(T), kLine = 64 / sizeof(T), kMostNr = 64;
+    alignas(64) T tile[kLine * kMostNr];
+    const bool whole = rows == nr && nr <= kMostNr;
+    int64_t k0 = 0;
+    for (; k0 + kLine <= K; k0 += kLine) {  // a line of each row is read once, while its part of the panel is in the first cache
+        T* at = whole ? tile : to + k0 * nr;
+        int64_t j = 0;
+        for (; j + 4 <= rows; j += 4)
+            for (int64_t k = 0; k < kLine; k += kWide) transpose_four(from + j * K + k0 + k, K, at + k * nr + j, nr);
+        for (; j < rows; ++j)
+            for (int64_t k = 0; k < kLine; ++k) at[k * nr + j] = from[j * K + k0 + k];
+        if (whole) stream(tile, to + k0 * nr, size_t(kLine * nr) * sizeof(T));
+    }
+    for (; k0 < K; ++k0)
+        for (int64_t j = 0; j < rows; ++j) to[k0 * nr + j] = from[j * K + k0];
 }
 
 template <typename T>
@@ -60,9 +152,7 @@ static void pack_panels(CpuWeight& weight, RowSource& source) {
         const T* from = static_cast<const T*>(memory);
         for (int64_t row = first; row < first + count;) {
             int64_t panel = row / nr, lane = row % nr, here = std::min(first + count, (panel + 1) * nr) - row;
-            T* to = panels + panel * K * nr + lane;
-            for (int64_t k = 0; k < K; ++k)
-                for (int64_t j = 0; j < here; ++j) to[k * nr + j] = from[j * K + k];
+            pack_rows(from, here, K, panels + panel * K * nr + lane, nr);
             row += here;
             from += here * K;
         }
@@ -71,6 +161,9 @@ static void pack_panels(CpuWeight& weight, RowSource& source) {
         T* to = panels + N / nr * K * nr;
         for (int64_t k = 0; k < K; ++k) std::fill(to + k * nr + rest, to + (k + 1) * nr, T(0));
     }
+#if defined(__SSE2__)
+    _mm_sfence();  // before another thread reads what was streamed
+#endif
 }
 
 static void read_floats(CpuWeight& weight, DType dtype, RowSource& source) {
