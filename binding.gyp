@@ -44,7 +44,7 @@
       'sources': [
         '<!@(node scripts/sources.mjs addon core cpu)',
       ],
-      'dependencies': ['avx2', 'avx512', 'neon'],
+      'dependencies': ['avx2', 'avx_vnni', 'avx512', 'avx512_vnni', 'neon', 'neon_dotprod'],
       'conditions': [
         ['OS=="linux"', { 'ldflags': ['-Wl,-z,now'], 'libraries': ['-lpthread', '-ldl'] }],
         ['cuda==1', {
@@ -79,6 +79,16 @@
       }]],
     },
     {
+      'target_name': 'avx_vnni',
+      'type': 'static_library',
+      'sources': ['<!@(node scripts/sources.mjs avx_vnni)'],
+      'conditions': [['target_arch=="x64"', {
+        'cflags_cc': ['-mavx2', '-mavxvnni', '-mfma', '-mf16c'],
+        'xcode_settings': { 'OTHER_CFLAGS': ['-mavx2', '-mavxvnni', '-mfma', '-mf16c'] },
+        'msvs_settings': { 'VCCLCompilerTool': { 'AdditionalOptions': ['/arch:AVX2'] } },
+      }]],
+    },
+    {
       'target_name': 'avx512',
       'type': 'static_library',
       'sources': ['<!@(node scripts/sources.mjs avx512)'],
@@ -88,6 +98,27 @@
         'msvs_settings': { 'VCCLCompilerTool': { 'AdditionalOptions': ['/arch:AVX512'] } },
       }]],
     },
+    {
+      'target_name': 'avx512_vnni',
+      'type': 'static_library',
+      'sources': ['<!@(node scripts/sources.mjs avx512_vnni)'],
+      'conditions': [['target_arch=="x64"', {
+        'cflags_cc': ['-mavx512f', '-mavx512bw', '-mavx512dq', '-mavx512vl', '-mavx512vnni', '-mfma', '-mf16c'],
+        'xcode_settings': {
+          'OTHER_CFLAGS': ['-mavx512f', '-mavx512bw', '-mavx512dq', '-mavx512vl', '-mavx512vnni', '-mfma', '-mf16c'],
+        },
+        'msvs_settings': { 'VCCLCompilerTool': { 'AdditionalOptions': ['/arch:AVX512'] } },
+      }]],
+    },
     { 'target_name': 'neon', 'type': 'static_library', 'sources': ['<!@(node scripts/sources.mjs neon)'] },
+    {
+      'target_name': 'neon_dotprod',
+      'type': 'static_library',
+      'sources': ['<!@(node scripts/sources.mjs neon_dotprod)'],
+      'conditions': [['target_arch=="arm64"', {
+        'cflags_cc': ['-march=armv8.2-a+dotprod'],
+        'xcode_settings': { 'OTHER_CFLAGS': ['-march=armv8.2-a+dotprod'] },
+      }]],
+    },
   ],
 }

@@ -5,7 +5,9 @@ import { join } from 'node:path';
 import { capture, fail, root } from './process.mjs';
 
 const folder = join(root, 'build', 'CMakeFiles', 'engine.dir', 'native', 'src', 'cpu');
-const objects = existsSync(folder) ? readdirSync(folder).filter((name) => /_(avx2|avx512|neon)\.cpp\.o$/.test(name)) : [];
+const objects = existsSync(folder)
+  ? readdirSync(folder).filter((name) => /_(avx2|avx_vnni|avx512|avx512_vnni|neon|neon_dotprod)\.cpp\.o$/.test(name))
+  : [];
 if (objects.length === 0) fail(`no objects in ${folder}: npm run build with CMake first`);
 let shared = 0;
 for (const object of objects) {

@@ -30,9 +30,17 @@ async function runAll(folder, isas, { prefix = [], env = {} } = {}) {
 
 /** What this processor can run; WARPSIGHT_ISA of a set that it lacks is an error. */
 function isasHere() {
-  if (process.arch === 'arm64') return ['neon', 'generic'];
-  const flags = process.platform === 'linux' ? readFileSync('/proc/cpuinfo', 'utf8') : '';
-  return ['generic', ...(/\bavx2\b/.test(flags) ? ['avx2'] : []), ...(/\bavx512bw\b/.test(flags) ? ['avx512'] : [])];
+  if (process.platform !== 'linux') return ['generic'];
+  const words = new Set(readFileSync('/proc/cpuinfo', 'utf8').split(/\s+/));
+  const all = {
+    avx2: 'avx2',
+    avx_vnni: 'avx_vnni',
+    avx512bw: 'avx512',
+    avx512_vnni: 'avx512_vnni',
+    asimd: 'neon',
+    asimddp: 'neon_dotprod',
+  };
+  return ['generic', ...Object.keys(all).flatMap((flag) => (words.has(flag) ? [all[flag]] : []))];
 }
 
 const sanitizerOptions = {
@@ -82,7 +90,7 @@ async function neon() {
   });
   run(cmake, ['--build', folder, '--parallel', process.env.WARPSIGHT_JOBS ?? '2', '--target', 'native_tests']);
   const prefix = [emulator, '-L', '/usr/aarch64-linux-gnu', '-cpu', 'max'];
-  report(await runAll(join(folder, 'test'), ['neon'], { prefix }));
+  report(await runAll(join(folder, 'test'), ['neon', 'neon_dotprod'], { prefix }));
 }
 
 const kinds = { asan, neon };

@@ -93,8 +93,9 @@ public:
     std::unique_ptr<Recording> record(Stream& stream, const std::function<void()>& launches) override {
         return std::make_unique<CudaRecording>(static_cast<CudaStream&>(stream), launches, context_);
     }
-    std::shared_ptr<const Weight> make_weight(WeightLayout layout, DType dtype, DType compute, int64_t rows, int64_t columns,
-                                              RowSource& source) override {
+    std::shared_ptr<const Weight> make_weight(WeightLayout layout, DType dtype, DType compute, Quantization quantization,
+                                              int64_t rows, int64_t columns, RowSource& source) override {
+        if (quantization != Quantization::none) throw Error("ERR_DTYPE", "weight: no kernel for int8 on cuda: the cpu has them");
         return load_weight(context_, layout, dtype, compute, rows, columns, source);
     }
 

@@ -174,6 +174,7 @@ Napi::Value array_of(Napi::Env env, DType dtype, std::unique_ptr<std::byte[]> by
         case DType::float32:
         case DType::float16:
         case DType::bfloat16: return Napi::Float32Array::New(env, size / 4, array, 0);
+        case DType::int8: break;  // no tensor
     }
     return env.Undefined();
 }
@@ -498,6 +499,7 @@ Napi::Value read_stored(const Napi::CallbackInfo& info) {
 struct WeightRequest {
     WeightLayout layout;
     DType compute;
+    Quantization quantization;
     int64_t columns;
     std::vector<CheckpointRows::Part> parts;
     std::string key;
@@ -506,11 +508,12 @@ struct WeightRequest {
 WeightRequest parse_request(const Napi::Object& object, const CheckpointHandle& checkpoint, const std::string& device) {
     WeightRequest request{parse_layout(object.Get("layout")),
                           parse_dtype(object.Get("compute")),
+                          parse_quantization(object.Get("quantization")),
                           parse_integer(object.Get("columns"), "columns", 1, INT32_MAX),
                           {},
                           device};
-    request.key +=
-        "|" + std::to_string(int(request.layout)) + "|" + name_of(request.compute) + "|" + std::to_string(request.columns);
+    request.key += "|" + std::to_string(int(request.layout)) + "|" + name_of(request.compute) + "|" +
+                   std::to_string(int(request.quantization)) + "|" + std::to_string(request.columns);
     Napi::Array parts = object.Get("parts").As<Napi::Array>();
     for (uint32_t i = 0; i < parts.Length(); ++i) {
         Napi::Object part = Napi::Value(parts[i]).As<Napi::Object>();
@@ -570,8 +573,8 @@ Napi::Value load_weights(const Napi::CallbackInfo& info) {
             const WeightRequest& request = (*requests)[i];
             return shared_weight(request.key, [&] {
                 CheckpointRows rows(request.parts, request.columns);
-                return device->backend().make_weight(request.layout, rows.dtype(), request.compute, rows.rows(), request.columns,
-                                                     rows);
+                return device->backend().make_weight(request.layout, rows.dtype(), request.compute, request.quantization,
+                                                     rows.rows(), request.columns, rows);
             });
         }));
         return [weights](Napi::Env env) -> Napi::Value {
@@ -586,19 +589,20 @@ Napi::Value load_weights(const Napi::CallbackInfo& info) {
     });
 }
 
-// createWeight(device, layout, dtype, compute, rows, columns, typedArray): weight, made before the call returns
+// createWeight(device, layout, dtype, compute, quantization, rows, columns, typedArray): weight, made before the call returns
 Napi::Value create_weight(const Napi::CallbackInfo& info) {
     std::string name = parse_string(info[0], "device");
     Environment::of(info.Env()).lanes(name);
     WeightLayout layout = parse_layout(info[1]);
     DType dtype = parse_dtype(info[2]), compute = parse_dtype(info[3]);
-    int64_t rows = parse_integer(info[4], "rows", 0, INT32_MAX), columns = parse_integer(info[5], "columns", 0, INT32_MAX);
-    Bytes bytes = parse_bytes(info[6], "data");
+    Quantization quantization = parse_quantization(info[4]);
+    int64_t rows = parse_integer(info[5], "rows", 0, INT32_MAX), columns = parse_integer(info[6], "columns", 0, INT32_MAX);
+    Bytes bytes = parse_bytes(info[7], "data");
     if (bytes.size != size_t(rows) * size_t(columns) * size_of(dtype))
         throw Error("ERR_SHAPE", "data does not have rows · columns elements");
     MemoryRows source(static_cast<const std::byte*>(bytes.data), size_t(columns) * size_of(dtype));
     auto handle = std::make_unique<WeightHandle>();
-    handle->weight = Device::open(name)->backend().make_weight(layout, dtype, compute, rows, columns, source);
+    handle->weight = Device::open(name)->backend().make_weight(layout, dtype, compute, quantization, rows, columns, source);
     return wrap(info.Env(), std::move(handle));
 }
 

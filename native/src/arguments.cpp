@@ -58,6 +58,13 @@ WeightLayout parse_layout(const Napi::Value& value) {
     throw Error("ERR_ARGUMENT", "unknown weight layout \"" + name + "\"");
 }
 
+Quantization parse_quantization(const Napi::Value& value) {
+    std::string name = parse_string(value, "quantization");
+    if (name == "none") return Quantization::none;
+    if (name == "int8") return Quantization::int8;
+    throw Error("ERR_DTYPE", "unknown quantization \"" + name + "\"");
+}
+
 static Napi::Array parse_array(const Napi::Value& value, const char* what) {
     if (!value.IsArray()) throw Error("ERR_ARGUMENT", std::string(what) + " must be an array");
     return value.As<Napi::Array>();

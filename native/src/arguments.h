@@ -59,6 +59,7 @@ int64_t parse_integer(const Napi::Value& value, const char* what, int64_t min, i
 double parse_number(const Napi::Value& value, const char* what);
 DType parse_dtype(const Napi::Value& value);
 WeightLayout parse_layout(const Napi::Value& value);
+Quantization parse_quantization(const Napi::Value& value);
 Shape parse_shape(const Napi::Value& value);
 
 /// The bytes of a typed array of any realm (an ArrayBuffer view; a SharedArrayBuffer is copied like any other).

@@ -28,6 +28,9 @@ enum class WeightLayout : uint8_t {
     table,   // [V, D] rows that are gathered
 };
 
+/// What a matrix is kept as: its stored numbers, or one byte each with a scale for each row of W.
+enum class Quantization : uint8_t { none, int8 };
+
 /// A weight in the layout that the backend's kernels want. Immutable, shared by all environments of the process.
 class Weight {
 public:
@@ -147,9 +150,10 @@ public:
     virtual std::unique_ptr<Recording> record(Stream& stream, const std::function<void()>& launches) = 0;
 
     /// `dtype` is the type that `source` delivers; `compute` the dtype of the activations it will meet (design.md, "dtype,
-    /// exactly"). A row of the source is `columns` wide. Called from loader threads, several at once.
-    virtual std::shared_ptr<const Weight> make_weight(WeightLayout layout, DType dtype, DType compute, int64_t rows,
-                                                      int64_t columns, RowSource& source) = 0;
+    /// exactly"). A row of the source is `columns` wide. Called from loader threads, several at once. Throws ERR_DTYPE where this
+    /// backend has no kernel for the quantization, or the layout is no matrix.
+    virtual std::shared_ptr<const Weight> make_weight(WeightLayout layout, DType dtype, DType compute, Quantization quantization,
+                                                      int64_t rows, int64_t columns, RowSource& source) = 0;
 };
 
 }  // namespace warpsight

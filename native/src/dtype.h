@@ -8,7 +8,8 @@
 
 namespace warpsight {
 
-enum class DType : uint8_t { float32, float16, bfloat16, int32, uint8 };
+/// int8 is what weights may be kept in (backend.h, Quantization); no tensor has it.
+enum class DType : uint8_t { float32, float16, bfloat16, int32, uint8, int8 };
 
 inline size_t size_of(DType dtype) {
     switch (dtype) {
@@ -17,6 +18,7 @@ inline size_t size_of(DType dtype) {
         case DType::bfloat16: return 2;
         case DType::int32: return 4;
         case DType::uint8: return 1;
+        case DType::int8: return 1;
     }
     return 0;
 }
@@ -28,6 +30,7 @@ inline const char* name_of(DType dtype) {
         case DType::bfloat16: return "bfloat16";
         case DType::int32: return "int32";
         case DType::uint8: return "uint8";
+        case DType::int8: return "int8";
     }
     return "";
 }

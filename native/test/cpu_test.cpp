@@ -372,7 +372,7 @@ static void weight_cases() {
         for (WeightLayout layout : {WeightLayout::matrix, WeightLayout::vector, WeightLayout::table}) {
             uint64_t begun = cpu::weight_bytes();
             CountingSource source(700);
-            auto weight = cpu::make_weight(layout, DType::float32, 900, 700, source);
+            auto weight = cpu::make_weight(layout, DType::float32, Quantization::none, 900, 700, source);
             expect(source.largest <= 256 << 10, std::to_string(source.largest) + " bytes were read at once");
             expect(cpu::weight_bytes() == begun + weight->bytes, "the bytes are not counted");
             expect(weight->bytes < size_t(900 + 32) * 700 * 4 + 64, std::to_string(weight->bytes) + " bytes");
@@ -380,17 +380,29 @@ static void weight_cases() {
             expect(cpu::weight_bytes() == begun, "the bytes are not given back");
         }
     });
+    check("an int8 weight is read in the same chunks, takes a byte a number, and is a matrix", [] {
+        uint64_t begun = cpu::weight_bytes();
+        CountingSource source(700);
+        auto weight = cpu::make_weight(WeightLayout::matrix, DType::float32, Quantization::int8, 900, 700, source);
+        expect(source.largest <= 256 << 10, std::to_string(source.largest) + " bytes were read at once");
+        expect(weight->dtype == DType::int8, name_of(weight->dtype));
+        expect(weight->bytes < size_t(900 + 32) * (704 + 8) + 64, std::to_string(weight->bytes) + " bytes");
+        expect(cpu::weight_bytes() == begun + weight->bytes, "the bytes are not counted");
+        for (WeightLayout layout : {WeightLayout::vector, WeightLayout::table})
+            expect_error("ERR_DTYPE", "only a matrix can be kept as int8",
+                         [&] { cpu::make_weight(layout, DType::float32, Quantization::int8, 900, 700, source); });
+    });
     check("loader threads make the same weights at once", [] {
         CountingSource source(333);
         auto want = std::dynamic_pointer_cast<const cpu::CpuWeight>(
-            cpu::make_weight(WeightLayout::matrix, DType::float32, 500, 333, source));
+            cpu::make_weight(WeightLayout::matrix, DType::float32, Quantization::none, 500, 333, source));
         std::atomic<int> different{0};
         std::vector<std::thread> loaders;
         for (int t = 0; t < 4; ++t)
             loaders.emplace_back([&] {
                 CountingSource own(333);
                 auto got = std::dynamic_pointer_cast<const cpu::CpuWeight>(
-                    cpu::make_weight(WeightLayout::matrix, DType::float32, 500, 333, own));
+                    cpu::make_weight(WeightLayout::matrix, DType::float32, Quantization::none, 500, 333, own));
                 different += got->bytes != want->bytes || std::memcmp(got->data, want->data, got->bytes) != 0;
             });
         for (std::thread& loader : loaders) loader.join();
@@ -399,12 +411,12 @@ static void weight_cases() {
     check("a weight of integers is refused", [] {
         CountingSource source(2);
         expect_error("ERR_DTYPE", "a weight is float32, float16 or bfloat16, got int32",
-                     [&] { cpu::make_weight(WeightLayout::matrix, DType::int32, 2, 2, source); });
+                     [&] { cpu::make_weight(WeightLayout::matrix, DType::int32, Quantization::none, 2, 2, source); });
     });
     check("a weight larger than the machine is refused", [] {
         CountingSource source(1);
         for (int64_t rows : {int64_t(1) << 46, INT64_MAX - 40, INT64_MAX}) try {
-                cpu::make_weight(WeightLayout::matrix, DType::float32, rows, 7, source);
+                cpu::make_weight(WeightLayout::matrix, DType::float32, Quantization::none, rows, 7, source);
                 throw std::runtime_error("it was made");
             } catch (const Error& error) {
                 expect(std::string(error.code()) == "ERR_OUT_OF_MEMORY", error.code());

@@ -7,6 +7,7 @@
 
 #include "../src/counters.h"
 #include "../src/cpu/backend.h"
+#include "../src/cpu/isa.h"
 #include "cases.h"
 #include "fixtures.h"
 #if defined(WARPSIGHT_CUDA)
@@ -311,6 +312,158 @@ static void decode_linear_cases(Suite& s) {
         refused({activation({2, 4}), weight(As::matrix, {7, 4}, random.normals(28))});
         refused({activation({2, 4}), weight(As::matrix, {6, 4}, random.normals(24)), absent(), activation({2, 3})});
         refused({activation({2, 4}), activation({6, 4})});
+    });
+}
+
+/// What an int8 weight [N, K] stands for: kernels_int8.h's rule, number by number.
+static Doubles int8_weight(const std::vector<float>& w, int64_t N, int64_t K) {
+    const float limit = float(cpu::int8_kernels().limit);
+    Doubles out;
+    for (int64_t n = 0; n < N; ++n) {
+        const float* row = w.data() + n * K;
+        float largest = 0;
+        for (int64_t k = 0; k < K; ++k)
+            largest = !std::isfinite(row[k]) ? NAN : std::fabs(row[k]) <= largest ? largest : std::fabs(row[k]);
+        const float scale = largest / limit, inverse = scale >= 0x1p-126f ? 1.f / scale : 0.f;
+        const bool finite = std::all_of(row, row + K, [](float f) { return std::isfinite(f); });
+        for (int64_t k = 0; k < K; ++k) out.push_back(finite ? double(scale) * std::nearbyint(row[k] * inverse) : double(NAN));
+    }
+    return out;
+}
+
+/// What the rows of x [M, K] are multiplied as.
+static Doubles int8_rows(const std::vector<float>& x, int64_t M, int64_t K) {
+    const cpu::Int8Kernels& kernels = cpu::int8_kernels();
+    const float most = float(kernels.most(K));
+    Doubles out;
+    for (int64_t m = 0; m < M; ++m) {
+        const float* row = x.data() + m * K;
+        const bool finite = std::all_of(row, row + K, [](float f) { return std::isfinite(f); });
+        float low = 0, high = 0;
+        for (int64_t k = 0; k < K; ++k) low = std::min(low, row[k]), high = std::max(high, row[k]);
+        const float scale = kernels.is_signed ? std::max(-low, high) / most : high / most - low / most,
+                    inverse = finite && scale >= 0x1p-126f ? 1.f / scale : 0.f;
+        const float zero = !kernels.is_signed && inverse > 0 ? std::floor(-low * inverse + 0.5f) : 0.f;
+        for (int64_t k = 0; k < K; ++k) {
+            const float q = std::clamp(std::nearbyint(row[k] * inverse + zero), kernels.is_signed ? -most : 0.f, most);
+            out.push_back(finite ? double(inverse > 0 ? scale : 0.f) * double(q - zero) : double(NAN));
+        }
+    }
+    return out;
+}
+
+static Case int8_case(Activation act, int64_t M, int64_t N, int64_t K, std::vector<float> x, std::vector<float> w, Value bias,
+                      Value residual) {
+    const Doubles b(bias.floats.begin(), bias.floats.end()), r(residual.floats.begin(), residual.floats.end());
+    const bool gated = act == Activation::silu_gate;
+    Doubles y = linear64(int8_rows(x, M, K), int8_weight(w, N, K), b, r, M, N, K, gated ? Activation::none : act);
+    if (gated) {
+        Doubles both = std::move(y);
+        y.clear();
+        for (int64_t m = 0; m < M; ++m)
+            for (int64_t n = 0; n < N / 2; ++n)
+                y.push_back(activate64(Activation::silu, both[size_t(m * N + n)]) * both[size_t(m * N + N / 2 + n)]);
+    }
+    Case c{.op = Linear{act}, .expected = {std::move(y)}, .tolerance = act == Activation::none ? 1e-6 : 3e-6};
+    Value matrix = weight(As::matrix, {N, K}, std::move(w));
+    matrix.quantization = Quantization::int8;
+    c.inputs = {activation({M, K}, std::move(x)), std::move(matrix), std::move(bias), std::move(residual)};
+    c.outputs = {activation({M, gated ? N / 2 : N})};
+    return c;
+}
+
+/// Weights that are kept as int8: every size of a block of rows, ragged columns and depths, numbers at the ends of their ranges.
+static void int8_cases(Suite& s) {
+    if (!s.cpu) return;
+    Random random(31);
+    auto bias = [&](int64_t N) { return weight(As::vector, {N}, random.normals(N)); };
+    for (int64_t M = 1; M <= 40; ++M)
+        for (auto& [N, K] : {std::array<int64_t, 2>{17, 30 + M}, {70, 8 * M}, {33, 1029}})
+            s.check("int8/random-" + shape_name({M, K, N}),
+                    int8_case(Activation::none, M, N, K, random.normals(M * K), random.normals(N * K, 0.05f),
+                              M % 2 ? bias(N) : absent(), M % 3 ? absent() : activation({M, N}, random.normals(M * N))));
+    for (auto& [M, N, K] : {std::array<int64_t, 3>{0, 8, 8}, {3, 5, 0}, {1, 1, 1}, {300, 20, 65}, {2, 3000, 24}, {130, 130, 64}})
+        s.check("int8/shape-" + shape_name({M, K, N}),
+                int8_case(Activation::none, M, N, K, random.normals(M * K), random.normals(N * K), absent(), absent()));
+    for (Activation act : {Activation::gelu, Activation::gelu_tanh, Activation::quick_gelu, Activation::silu, Activation::relu,
+                           Activation::tanh, Activation::sigmoid, Activation::silu_gate})
+        for (int64_t M : {1, 9})
+            s.check("int8/activation-" + std::to_string(int(act)) + "-" + std::to_string(M),
+                    int8_case(act, M, 38, 72, random.normals(M * 72), random.normals(38 * 72, 0.1f), bias(38),
+                              act == Activation::silu_gate ? absent() : activation({M, 38}, random.normals(M * 38))));
+
+    // the largest sums there can be, and of both signs; a zero point at either end
+    auto all = [](int64_t count, float value) { return std::vector<float>(static_cast<size_t>(count), value); };
+    for (float x : {1.f, -1.f})
+        for (float w : {1.f, -1.f})
+            s.check("int8/largest" + std::string(x < 0 ? "-" : "+") + (w < 0 ? "-" : "+"),
+                    int8_case(Activation::none, 3, 5, 65536, all(3 * 65536, x), all(5 * 65536, w), absent(), absent()));
+    s.check("int8/too-deep", [&] {
+        try {
+            std::vector<Value> y = {activation({1, 1})};
+            Case c = int8_case(Activation::none, 1, 1, 65537, all(65537, 1), all(65537, 1), absent(), absent());
+            s.runner.run(c.op, c.inputs, y);
+        } catch (const Error& error) {
+            if (std::string(error.code()) == "ERR_SHAPE") return;
+            throw;
+        }
+        throw std::runtime_error("a sum that could overflow was taken on");
+    });
+    // rows of x: zeros, huge, tiny, too small for a step, one sign only, a single number among zeros, NaN, infinity
+    const int64_t K = 75, N = 21;
+    std::vector<std::vector<float>> kinds(9, random.normals(K));
+    kinds[0] = all(K, 0);
+    for (float& f : kinds[1]) f *= 1e37f;
+    for (float& f : kinds[2]) f *= 1e-30f;
+    for (float& f : kinds[3]) f *= 1e-40f;
+    for (float& f : kinds[4]) f = std::fabs(f) + 3;
+    for (float& f : kinds[5]) f = -std::fabs(f) - 3;
+    kinds[6] = all(K, 0), kinds[6][70] = -2.5f;
+    kinds[7][74] = NAN;
+    kinds[8][11] = -INFINITY;
+    for (size_t i = 0; i < kinds.size(); ++i)
+        s.check("int8/row-" + std::to_string(i),
+                int8_case(Activation::none, 1, N, K, kinds[i], random.normals(N * K), absent(), absent()));
+    for (size_t i : {0, 7, 8}) {  // one among ordinary ones
+        std::vector<float> x = random.normals(9 * K);
+        std::copy(kinds[i].begin(), kinds[i].end(), x.begin() + 4 * K);
+        s.check("int8/row-among-" + std::to_string(i),
+                int8_case(Activation::none, 9, N, K, x, random.normals(N * K), bias(N), absent()));
+    }
+    std::vector<float> w = random.normals(9 * K);
+    for (size_t i = 0; i < kinds.size(); ++i)
+        if (i != 1) std::copy(kinds[i].begin(), kinds[i].end(), w.begin() + int64_t(i) * K);
+    s.check("int8/weight-rows", int8_case(Activation::none, 7, 9, K, random.normals(7 * K), w, absent(), absent()));
+
+    s.check("int8/embed", [&] {
+        Value table = weight(As::matrix, {N, K}, random.normals(N * K));
+        table.quantization = Quantization::int8;
+        std::vector<Value> y = {activation({3, K})};
+        s.runner.run(Embed{}, {int32({3}, {20, 0, 21}), table}, y);
+        const Doubles want = int8_weight(table.floats, N, K);
+        for (int64_t k = 0; k < K; ++k)
+            if (y[0].floats[size_t(k)] != float(want[size_t(20 * K + k)]) ||
+                y[0].floats[size_t(K + k)] != float(want[size_t(k)]) || !std::isnan(y[0].floats[size_t(2 * K + k)]))
+                throw std::runtime_error("column " + std::to_string(k) + " is another");
+    });
+    s.check("int8/patchEmbed", [&] {
+        const int64_t patch = 4, D = 19;
+        Value pixels = float32({2, 3, 9, 12}, random.normals(648)), table = weight(As::matrix, {D, 48}, random.normals(D * 48));
+        table.quantization = Quantization::int8;
+        std::vector<Value> got = {activation({12, D})};
+        s.runner.run(PatchEmbed{int(patch)}, {pixels, table}, got);
+        std::vector<float> rows;
+        for (int64_t i = 0; i < 12; ++i)
+            for (int64_t c = 0; c < 3; ++c)
+                for (int64_t v = 0; v < patch; ++v)
+                    for (int64_t u = 0; u < patch; ++u)
+                        rows.push_back(
+                            pixels.floats[size_t(((i / 6 * 3 + c) * 9 + i % 6 / 3 * patch + v) * 12 + i % 3 * patch + u)]);
+        Case c = int8_case(Activation::none, 12, D, 48, rows, table.floats, absent(), absent());
+        std::vector<Value> want = c.outputs;
+        s.runner.run(c.op, c.inputs, want);
+        if (want[0].floats != got[0].floats)
+            throw std::runtime_error("patches are multiplied otherwise than rows of their numbers");
     });
 }
 
@@ -952,6 +1105,12 @@ static void batch_cases(Suite& s) {
                                   weight(As::vector, {70}, random.normals(70)), activation({50, 70}, random.normals(3500))),
                       {0, 3}, lone);
         }
+    if (s.cpu)
+        for (int64_t K : {33, 768, 3072})
+            same_rows("linear-" + std::to_string(K) + "-int8",
+                      int8_case(Activation::gelu, 50, 70, K, random.normals(50 * K), random.normals(70 * K, 0.05f),
+                                weight(As::vector, {70}, random.normals(70)), activation({50, 70}, random.normals(3500))),
+                      {0, 3}, 1);
     same_rows("linear-tensor",
               linear_case(s.storage, Activation::none, activation({50, 100}, random.normals(5000)),
                           activation({70, 100}, random.normals(7000)), absent(), absent()),
@@ -1084,7 +1243,7 @@ static int run(const std::string& name, const std::string& only) {
         Suite suite(backend, storage, only);
         if (suite.cpu) set_cpu_threads(1);
         fixture_cases(suite, folder);
-        for (auto cases : {linear_cases, decode_linear_cases, rope_append_cases, patch_embed_cases, attention_cases,
+        for (auto cases : {linear_cases, decode_linear_cases, int8_cases, rope_append_cases, patch_embed_cases, attention_cases,
                            paged_attention_cases, norm_cases, head_cases, head_mma_cases, elementwise_cases, selection_cases,
                            resize_cases, batch_cases, counter_cases, refusal_cases})
             cases(suite);

@@ -17,7 +17,8 @@ namespace warpsight::test {
 struct Value {
     enum class As { absent, tensor, matrix, vector, table } as = As::absent;
     DType dtype = DType::float32;
-    bool storage = false;  // dtype gives way to the activation dtype of the run
+    Quantization quantization = Quantization::none;  // of a matrix
+    bool storage = false;                            // dtype gives way to the activation dtype of the run
     Shape shape;
     std::vector<float> floats;
     std::vector<int32_t> ints;
@@ -175,7 +176,7 @@ private:
         int64_t rows = value.shape.rank == 1 ? value.shape[0] : value.shape.rows();
         int64_t columns = value.shape.rank == 1 ? 1 : value.shape.last();
         MemorySource source(encode(value.floats, value.dtype), size_t(columns) * size_of(value.dtype));
-        out.weight = backend_->make_weight(layout, value.dtype, storage, rows, columns, source);
+        out.weight = backend_->make_weight(layout, value.dtype, storage, value.quantization, rows, columns, source);
         return out;
     }
 

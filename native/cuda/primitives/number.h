@@ -51,7 +51,8 @@ void by_dtype(const char* op, DType dtype, F&& f) {
         case DType::float16: return f(half{});
         case DType::bfloat16: return f(bf16{});
         case DType::int32:
-        case DType::uint8: break;
+        case DType::uint8:
+        case DType::int8: break;
     }
     throw Error("ERR_DTYPE", std::string(op) + ": no kernel for " + name_of(dtype) + "; float32, float16 and bfloat16 have one");
 }

@@ -77,7 +77,7 @@ public:
         name = "cpu";
         host_memory = true;
         int threads = pool_threads();
-        description = std::string(kernels().isa) + ", " + std::to_string(threads) + (threads == 1 ? " thread" : " threads");
+        description = std::string(level().name) + ", " + std::to_string(threads) + (threads == 1 ? " thread" : " threads");
     }
 
     void* allocate(size_t bytes, Stream&) override { return pool_allocate(bytes); }
@@ -100,9 +100,9 @@ public:
 
     std::unique_ptr<Recording> record(Stream&, const std::function<void()>&) override { return nullptr; }
 
-    std::shared_ptr<const Weight> make_weight(WeightLayout layout, DType dtype, DType, int64_t rows, int64_t columns,
-                                              RowSource& source) override {
-        return cpu::make_weight(layout, dtype, rows, columns, source);
+    std::shared_ptr<const Weight> make_weight(WeightLayout layout, DType dtype, DType, Quantization quantization, int64_t rows,
+                                              int64_t columns, RowSource& source) override {
+        return cpu::make_weight(layout, dtype, quantization, rows, columns, source);
     }
 };
 

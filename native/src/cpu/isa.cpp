@@ -8,6 +8,9 @@
 #include <intrin.h>
 #elif defined(__x86_64__)
 #include <cpuid.h>
+#elif defined(__linux__) && defined(__aarch64__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
 #endif
 
 #include "../error.h"
@@ -20,14 +23,14 @@ struct Registers {
     uint32_t a = 0, b = 0, c = 0, d = 0;
 };
 
-static Registers cpuid(uint32_t leaf) {
+static Registers cpuid(uint32_t leaf, uint32_t part = 0) {
     Registers r;
 #if defined(_MSC_VER)
     int out[4];
-    __cpuidex(out, int(leaf), 0);
+    __cpuidex(out, int(leaf), int(part));
     r = {uint32_t(out[0]), uint32_t(out[1]), uint32_t(out[2]), uint32_t(out[3])};
 #else
-    __get_cpuid_count(leaf, 0, &r.a, &r.b, &r.c, &r.d);
+    __get_cpuid_count(leaf, part, &r.a, &r.b, &r.c, &r.d);
 #endif
     return r;
 }
@@ -43,49 +46,81 @@ static uint64_t saved_states() {
 #endif
 }
 
-// Intel SDM volume 2, CPUID: leaf 1 ECX (12 FMA, 27 OSXSAVE, 29 F16C), leaf 7 EBX (5 AVX2, 16 AVX512F, 17 DQ, 30 BW, 31 VL);
-// XCR0 bits 1, 2 (SSE, AVX) and 5, 6, 7 (AVX-512).
-static void find_x86(bool& avx2, bool& avx512) {
-    uint32_t features = cpuid(1).c, more = cpuid(7).b;
+#endif
+
+/// Instructions beside those that every processor of the architecture has.
+struct Instructions {
+    bool avx2 = false, avx_vnni = false, avx512 = false, avx512_vnni = false, neon_dotprod = false;
+};
+
+#if defined(__x86_64__) || defined(_M_X64)
+
+// Intel SDM volume 2, CPUID: leaf 1 ECX (12 FMA, 27 OSXSAVE, 29 F16C), leaf 7 EBX (5 AVX2, 16 AVX512F, 17 DQ, 30 BW, 31 VL) and
+// ECX (11 AVX512_VNNI), leaf 7 part 1 EAX (4 AVX-VNNI); XCR0 bits 1, 2 (SSE, AVX) and 5, 6, 7 (AVX-512).
+static Instructions instructions() {
+    Instructions found;
+    Registers basic = cpuid(1), more = cpuid(7);
     auto has = [](uint32_t word, std::initializer_list<int> bits) {
         for (int bit : bits)
             if (!(word >> bit & 1)) return false;
         return true;
     };
-    if (!has(features, {12, 27, 29})) return;
+    if (!has(basic.c, {12, 27, 29})) return found;
     uint64_t states = saved_states();
-    avx2 = (states & 0x6) == 0x6 && has(more, {5});
-    avx512 = avx2 && (states & 0xe6) == 0xe6 && has(more, {16, 17, 30, 31});
-}
-#endif
-
-static std::vector<const Kernels*> usable() {
-    bool avx2 = false, avx512 = false;
-#if defined(__x86_64__) || defined(_M_X64)
-    find_x86(avx2, avx512);
-#endif
-    std::vector<const Kernels*> out;
-    if (avx512 && avx512_kernels()) out.push_back(avx512_kernels());
-    if (avx2 && avx2_kernels()) out.push_back(avx2_kernels());
-    if (neon_kernels()) out.push_back(neon_kernels());
-    out.push_back(generic_kernels());
-    return out;
+    found.avx2 = (states & 0x6) == 0x6 && has(more.b, {5});
+    found.avx_vnni = found.avx2 && more.a >= 1 && has(cpuid(7, 1).a, {4});
+    found.avx512 = found.avx2 && (states & 0xe6) == 0xe6 && has(more.b, {16, 17, 30, 31});
+    found.avx512_vnni = found.avx512 && has(more.c, {11});
+    return found;
 }
 
-static const Kernels& choose() {
-    std::vector<const Kernels*> here = usable();
+#elif defined(__linux__) && defined(__aarch64__)
+
+static Instructions instructions() { return {.neon_dotprod = (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0}; }
+
+#elif defined(__APPLE__) && defined(__aarch64__)
+
+static Instructions instructions() { return {.neon_dotprod = true}; }  // every Apple M
+
+#else
+
+static Instructions instructions() { return {}; }
+
+#endif
+
+/// The best first.
+static const std::vector<Level>& usable() {
+    static const std::vector<Level> found = [] {
+        const Instructions here = instructions();
+        std::vector<Level> levels;
+        auto add = [&](bool can, const char* name, const Kernels* floats, const Int8Kernels* int8) {
+            if (can && floats && int8) levels.push_back({name, floats, int8});
+        };
+        add(here.avx512_vnni, "avx512_vnni", avx512_kernels(), avx512_vnni_int8_kernels());
+        add(here.avx512, "avx512", avx512_kernels(), avx512_int8_kernels());
+        add(here.avx_vnni, "avx_vnni", avx2_kernels(), avx_vnni_int8_kernels());
+        add(here.avx2, "avx2", avx2_kernels(), avx2_int8_kernels());
+        add(here.neon_dotprod, "neon_dotprod", neon_kernels(), neon_dotprod_int8_kernels());
+        add(true, "neon", neon_kernels(), generic_int8_kernels());
+        add(true, "generic", generic_kernels(), generic_int8_kernels());
+        return levels;
+    }();
+    return found;
+}
+
+static const Level& choose() {
     const char* wanted = std::getenv("WARPSIGHT_ISA");
-    if (!wanted || !*wanted) return *here.front();
+    if (!wanted || !*wanted) return usable().front();
     std::string names;
-    for (const Kernels* k : here) {
-        if (std::string(k->isa) == wanted) return *k;
-        names += (names.empty() ? "" : ", ") + std::string(k->isa);
+    for (const Level& each : usable()) {
+        if (std::string(each.name) == wanted) return each;
+        names += (names.empty() ? "" : ", ") + std::string(each.name);
     }
     throw Error("ERR_CONFIG", "WARPSIGHT_ISA is \"" + std::string(wanted) + "\": this machine and build have " + names);
 }
 
-const Kernels& kernels() {
-    static const Kernels& chosen = choose();
+const Level& level() {
+    static const Level& chosen = choose();
     return chosen;
 }
 
@@ -95,7 +130,7 @@ namespace warpsight {
 
 std::vector<std::string> cpu_isas() {
     std::vector<std::string> names;
-    for (const cpu::Kernels* k : cpu::usable()) names.push_back(k->isa);
+    for (const cpu::Level& level : cpu::usable()) names.push_back(level.name);
     return names;
 }
 

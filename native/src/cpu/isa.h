@@ -1,12 +1,23 @@
-// Which instruction set the kernels use: the best that both this build and this processor have, or the one that WARPSIGHT_ISA
+// Which instructions the kernels use: the best level that both this build and this processor have, or the one that WARPSIGHT_ISA
 // names.
 #pragma once
 
 #include "kernels.h"
+#include "kernels_int8.h"
 
 namespace warpsight::cpu {
 
+/// A table for each kind of product.
+struct Level {
+    const char* name;
+    const Kernels* floats;
+    const Int8Kernels* int8;
+};
+
 /// Chosen once per process. Throws ERR_CONFIG if WARPSIGHT_ISA names one that can't be used here.
-const Kernels& kernels();
+const Level& level();
+
+inline const Kernels& kernels() { return *level().floats; }
+inline const Int8Kernels& int8_kernels() { return *level().int8; }
 
 }  // namespace warpsight::cpu

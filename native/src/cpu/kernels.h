@@ -35,7 +35,7 @@ struct Gemm {
     Epilogue end;
 };
 
-/// What one thread multiplies at a time: blocks of rows times panels of W, k in slices of `depth`, a multiple of 16. A slice of the
+/// What one thread multiplies at a time: blocks of rows times panels of W, k in slices of `depth`: whole groups. A slice of the
 /// rows stays in L2 while the panels pass.
 struct GemmPart {
     int64_t first_block = 0, last_block = 0, first_panel = 0, last_panel = 0, depth = 0;

@@ -15,6 +15,7 @@ namespace {
 #include "stored.h"
 #include "simd_avx512.h"
 #include "simd_math.h"
+#include "tile.h"
 #include "kernels_impl.h"
 }  // namespace
 

@@ -10,6 +10,7 @@ namespace {
 #include "stored.h"
 #include "simd_generic.h"
 #include "simd_math.h"
+#include "tile.h"
 #include "kernels_impl.h"
 }  // namespace
 

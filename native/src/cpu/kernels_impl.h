@@ -8,17 +8,7 @@
 
 constexpr int NV = NR / W;  // vectors across a register tile
 
-inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-inline int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
-inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 // ---------------------------------------------------------------------------------------------------------------- GEMM
-
-/// What is to be in L2 soon: `lines` cache lines for each group of 16 k that is worked on.
-struct Ahead {
-    const char* at = nullptr;
-    int lines = 0;
-};
 
 /// tile[M][NR] (+)= Σ_k a[k]·b[k], k < K. a: [K/16][·][16], row r at r·16, groups `a_step` floats apart; b: [K][NR].
 template <int M, typename T>
@@ -85,57 +75,9 @@ RowsFunction<T> rows_function(int64_t rows) {
     return table[rows - 1];
 }
 
-/// Where column n0 of row m of the product belongs.
-struct Place {
-    float* y;
-    const float* residual;  // null where there is none
-};
-
-inline Place place_of(const Epilogue& end, int64_t row, int64_t n0) {
-    int64_t out_row = row, residual_row = row;
-    if (end.patches > 0) {
-        residual_row = end.first + row % end.patches;
-        out_row = row / end.patches * end.tokens + residual_row;
-    }
-    return {end.y + out_row * end.y_stride + n0, end.residual ? end.residual + residual_row * end.residual_stride + n0 : nullptr};
-}
-
-/// Brings what finish() will read and write near: each row is in other cache lines, in no order that the processor would guess.
-void fetch_places(const Epilogue& end, int64_t m0, int64_t rows, int64_t n0) {
-    for (int64_t r = 0; r < rows; ++r) {
-        const Place place = place_of(end, m0 + r, n0);
-        for (int c = 0; c < NR; c += kGroup) {
-            prefetch_near(place.y + c);
-            if (place.residual) prefetch_near(place.residual + c);
-        }
-    }
-}
-
-/// Rows m0 … m0 + rows − 1, columns n0 … n0 + columns − 1 of a tile of finished sums.
-void finish(const Epilogue& end, const float* tile, int64_t tile_stride, int64_t m0, int64_t rows, int64_t n0, int64_t columns) {
-    for (int64_t r = 0; r < rows; ++r) {
-        const Place place = place_of(end, m0 + r, n0);
-        const float* sums = tile + r * tile_stride;
-        const float* bias = end.bias ? end.bias + n0 : nullptr;
-        const float* residual = place.residual;
-        float* y = place.y;
-        int64_t c = 0;
-        for (; c + W <= columns; c += W) {
-            vf x = load(sums + c);
-            if (bias) x = x + load(bias + c);
-            x = activate(end.activation, x);
-            if (residual) x = x + load(residual + c);
-            store(y + c, x);
-        }
-        if (c < columns) {
-            int n = int(columns - c);
-            vf x = load_n(sums + c, n);
-            if (bias) x = x + load_n(bias + c, n);
-            x = activate(end.activation, x);
-            if (residual) x = x + load_n(residual + c, n);
-            store_n(y + c, x, n);
-        }
-    }
+void finish_tile(const Epilogue& end, const float* tile, int64_t stride, int64_t m0, int64_t rows, int64_t n0, int64_t columns) {
+    finish(end, m0, rows, n0, columns,
+           [=](int64_t r) { return [=](int64_t c, int n) { return load_some(tile + r * stride + c, n); }; });
 }
 
 template <typename T>
@@ -151,8 +93,8 @@ void gemm_tiles_of(const Gemm& g, const GemmPart& part, float* sums) {
         const int64_t depth = least(part.depth, g.K - k);
         const bool done = k + depth == g.K;
         for (int64_t panel = part.first_panel; panel < part.last_panel; ++panel) {
-            // What is multiplied next: this slice of the next panel, or the next slice of the first one. Each block of rows fetches
-            // its share.
+            // What is multiplied next: this slice of the next panel, or the next slice of the first one. Each block of rows
+            // fetches its share.
             const bool turn = panel + 1 == part.last_panel && !done;
             const T* next =
                 turn ? panels + part.first_panel * g.K * NR + (k + depth) * NR : panels + (panel + 1) * g.K * NR + k * NR;
@@ -163,10 +105,10 @@ void gemm_tiles_of(const Gemm& g, const GemmPart& part, float* sums) {
                 float* out = done && k == 0 ? tile : sums + ((panel - part.first_panel) * rows_in_all + m0 - origin) * NR;
                 const Ahead ahead = {
                     reinterpret_cast<const char*>(next) + (block - part.first_block) * lines * 64 * (depth / kGroup), lines};
-                if (done) fetch_places(g.end, m0, rows, n0);
+                if (done) fetch_places(g.end, m0, rows, n0, NR);
                 rows_function<T>(rows)(g.a + m0 * padded + k * rows, rows * kGroup, panels + panel * g.K * NR + k * NR, depth,
                                        out, k == 0, ahead);
-                if (done) finish(g.end, out, NR, m0, rows, n0, columns);
+                if (done) finish_tile(g.end, out, NR, m0, rows, n0, columns);
             }
         }
         k += depth;
@@ -179,7 +121,8 @@ void gemm_tiles(const Gemm& g, const GemmPart& part, float* sums) {
         case DType::bfloat16: return gemm_tiles_of<BFloat16>(g, part, sums);
         case DType::float32:
         case DType::int32:
-        case DType::uint8: return gemm_tiles_of<float>(g, part, sums);
+        case DType::uint8:
+        case DType::int8: return gemm_tiles_of<float>(g, part, sums);
     }
 }
 
@@ -225,7 +168,7 @@ void dot_tile(const float* x, const float* w, int64_t K, int64_t m0, int64_t m1,
         for (int64_t i = m0; i < m1; i += 4) {
             int64_t rows = least(4, m1 - i), columns = least(4, n1 - j);
             dots_up_to_4(x + i * K, w + j * K, K, rows, columns, tile);
-            finish(end, tile, 4, i, rows, j, columns);
+            finish_tile(end, tile, 4, i, rows, j, columns);
         }
 }
 
@@ -389,8 +332,6 @@ inline void along(int64_t D, F f) {
     for (; d + W <= D; d += W) f(d, W);
     if (d < D) f(d, int(D - d));
 }
-inline vf load_some(const float* p, int n) { return n == W ? load(p) : load_n(p, n); }
-inline void store_some(float* p, vf x, int n) { n == W ? store(p, x) : store_n(p, x, n); }
 
 /// x with zeros from lane n on.
 inline vf first_lanes_of(vf x, int n) {

@@ -11,6 +11,7 @@ namespace {
 #include "stored.h"
 #include "simd_neon.h"
 #include "simd_math.h"
+#include "tile.h"
 #include "kernels_impl.h"
 }  // namespace
 

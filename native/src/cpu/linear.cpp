@@ -2,6 +2,7 @@
 #include <cstring>
 
 #include "limits.h"
+#include "linear_int8.h"
 #include "partition.h"
 #include "plan.h"
 
@@ -16,10 +17,17 @@ static void pack_row(const float* row, int64_t K, int64_t rows, float* to) {
     if (k < K) std::memcpy(to, row + k, size_t(K - k) * sizeof(float));
 }
 
+/// Workspace of `multiply` with a weight of this dtype.
+static size_t packed_bytes(DType dtype, int64_t M, int64_t K) {
+    return dtype == DType::int8 ? int8_packed_bytes(M, K) : size_t(M * padded(K)) * sizeof(float);
+}
+
 /// Packs rows 0 … M − 1, of which read(row) gives the floats, and multiplies. gemm has everything but `blocks` and, where packing
 /// is needed, `a`.
 template <typename Read>
-static void multiply(Gemm gemm, float* packed, const Read& read) {
+static void multiply(Gemm gemm, void* workspace, const Read& read) {
+    if (gemm.dtype == DType::int8) return multiply_int8(gemm, workspace, read);
+    float* packed = static_cast<float*>(workspace);
     const Kernels& k = kernels();
     if (gemm.M == 0 || gemm.N == 0) return;
     count_multiply_adds(gemm.M * gemm.N * gemm.K);
@@ -33,7 +41,7 @@ static void multiply(Gemm gemm, float* packed, const Read& read) {
         });
         gemm.a = packed;
     }
-    const Partition parts = partition(gemm.M, gemm.N, gemm.K, {k.mr, k.nr, sizeof(float), int64_t(size_of(gemm.dtype))},
+    const Partition parts = partition(gemm.M, gemm.N, gemm.K, {k.mr, k.nr, sizeof(float), int64_t(size_of(gemm.dtype)), kGroup},
                                       level_2_bytes(), pool_threads());
     parallel_if_worth(work, parts.items(), [&](int64_t index) {
         const GemmPart part = parts.item(index);
@@ -42,7 +50,8 @@ static void multiply(Gemm gemm, float* packed, const Read& read) {
     });
 }
 
-static std::string gemm_name() {
+static std::string gemm_name(DType dtype) {
+    if (dtype == DType::int8) return int8_gemm_name();
     return "gemm_" + std::string(kernels().isa) + "_" + std::to_string(kernels().mr) + "x" + std::to_string(kernels().nr);
 }
 
@@ -80,12 +89,17 @@ std::unique_ptr<Step> plan(const Linear& op, const StepSpec& spec) {
         throw Error("ERR_ARGUMENT", "linear: silu_gate takes a weight of gate and up, and no residual");
     const Shape x = input(spec, 0).shape;
     const int64_t N = weight->rows, K = weight->columns;
-    const int64_t packed = x.rows() > 1 ? x.rows() * padded(K) : 0, both = gated ? x.rows() * N : 0;
-    return make_step(gated ? gemm_name() + "+silu_gate" : gemm_name(), spec, 2.0 * double(x.rows()) * double(N) * double(K),
-                     size_t(packed + both) * sizeof(float), [=](const StepArguments& a) {
+    // a single row of floats is its own packed form
+    auto packs = [is_int8 = weight->dtype == DType::int8](int64_t M) { return M > 1 || is_int8; };
+    const size_t packed = packs(x.rows()) ? packed_bytes(weight->dtype, x.rows(), K) : 0, both = gated ? size_t(x.rows() * N) : 0;
+    const std::string name = gemm_name(weight->dtype);
+    return make_step(gated ? name + "+silu_gate" : name, spec, 2.0 * double(x.rows()) * double(N) * double(K),
+                     packed + both * sizeof(float), [=](const StepArguments& a) {
                          const float* x = floats_at(a.inputs, 0);
-                         float *y = floats_at(a.outputs, 0), *workspace = static_cast<float*>(a.workspace);
-                         float* product = gated ? workspace + packed : y;  // [M, N], rows of gate and up if gated
+                         float* y = floats_at(a.outputs, 0);
+                         char* workspace = static_cast<char*>(a.workspace);
+                         float* product =
+                             gated ? reinterpret_cast<float*>(workspace + packed) : y;  // [M, N], rows of gate and up if gated
                          Gemm gemm{.M = a.inputs[0].shape.rows(), .N = N, .K = K, .a = x, .panels = weight->data};
                          gemm.dtype = weight->dtype;
                          gemm.end = {.activation = op.activation,
@@ -94,8 +108,7 @@ std::unique_ptr<Step> plan(const Linear& op, const StepSpec& spec) {
                                      .y = product,
                                      .residual_stride = N,
                                      .y_stride = N};
-                         // a single row is its own packed form
-                         multiply(gemm, gemm.M > 1 ? workspace : nullptr, [&](int64_t row) { return x + row * K; });
+                         multiply(gemm, packs(gemm.M) ? workspace : nullptr, [&](int64_t row) { return x + row * K; });
                          if (!gated) return;
                          for_rows(gemm.M, N, [&](int64_t first, int64_t last) {
                              for (int64_t r = first; r < last; ++r)
@@ -114,8 +127,9 @@ std::unique_ptr<Step> plan(const PatchEmbed& op, const StepSpec& spec) {
     if (s[1] * patch * patch != K)
         throw Error("ERR_SHAPE", "patchEmbed: weight must be [D, " + std::to_string(s[1] * patch * patch) + "], its rows are " +
                                      std::to_string(K));
-    const size_t workspace = size_t(most_rows * padded(K)) * sizeof(float);
-    return make_step(gemm_name(), spec, 2.0 * double(most_rows) * double(D) * double(K), workspace, [=](const StepArguments& a) {
+    const size_t workspace = packed_bytes(weight->dtype, most_rows, K);
+    const std::string name = gemm_name(weight->dtype);
+    return make_step(name, spec, 2.0 * double(most_rows) * double(D) * double(K), workspace, [=](const StepArguments& a) {
         const TensorView& pixels = a.inputs[0];
         const int64_t n = pixels.shape[0], C = pixels.shape[1], H = pixels.shape[2], W = pixels.shape[3];
         const int64_t across = W / patch, patches = (H / patch) * across, first = token ? 1 : 0, tokens = first + patches;
@@ -135,7 +149,7 @@ std::unique_ptr<Step> plan(const PatchEmbed& op, const StepSpec& spec) {
                     .patches = patches,
                     .tokens = tokens,
                     .first = first};
-        multiply(gemm, static_cast<float*>(a.workspace), [&](int64_t row) {
+        multiply(gemm, a.workspace, [&](int64_t row) {
             const float* corner = pixels.as<float>() + row / patches * C * H * W + (row % patches / across * patch) * W +
                                   row % patches % across * patch;
             float* out = thread_scratch(size_t(K));

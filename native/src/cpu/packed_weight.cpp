@@ -166,6 +166,31 @@ static void pack_panels(CpuWeight& weight, RowSource& source) {
 #endif
 }
 
+static std::shared_ptr<const Weight> quantize(DType dtype, int64_t rows, int64_t columns, RowSource& source) {
+    const Int8Kernels& k = int8_kernels();
+    if (columns > kMostInt8Columns)
+        throw Error("ERR_SHAPE", "an int8 weight has at most " + std::to_string(kMostInt8Columns) +
+                                     " columns, so that no sum overflows: it is [" + std::to_string(rows) + ", " +
+                                     std::to_string(columns) + "]");
+    const int64_t panels = rows / k.nr + (rows % k.nr != 0);
+    const size_t panel_bytes = size_t(k.panel_bytes(std::max<int64_t>(0, columns)));
+    auto weight = std::make_shared<CpuWeight>(WeightLayout::matrix, DType::int8, rows, columns,
+                                              checked_bytes(panels, int64_t(panel_bytes), 1));
+    char* to = static_cast<char*>(weight->data);
+    std::unique_ptr<void, decltype(&free_aligned)> floats(allocate_aligned(size_t(columns) * sizeof(float)), free_aligned);
+    float* row = static_cast<float*>(floats.get());
+    read_chunks(source, rows, columns, size_of(dtype), [&](int64_t first, int64_t count, const void* memory) {
+        for (int64_t i = 0; i < count; ++i) {
+            const char* stored = static_cast<const char*>(memory) + size_t(i * columns) * size_of(dtype);
+            kernels().widen(stored, dtype, row, columns);
+            k.pack_weight(row, columns, (first + i) % k.nr, to + size_t((first + i) / k.nr) * panel_bytes);
+        }
+    });
+    std::fill_n(row, columns, 0.f);
+    for (int64_t n = rows; n < panels * k.nr; ++n) k.pack_weight(row, columns, n % k.nr, to + size_t(panels - 1) * panel_bytes);
+    return weight;
+}
+
 static void read_floats(CpuWeight& weight, DType dtype, RowSource& source) {
     float* to = static_cast<float*>(weight.data);
     const int64_t columns = weight.columns;
@@ -174,9 +199,14 @@ static void read_floats(CpuWeight& weight, DType dtype, RowSource& source) {
     });
 }
 
-std::shared_ptr<const Weight> make_weight(WeightLayout layout, DType dtype, int64_t rows, int64_t columns, RowSource& source) {
+std::shared_ptr<const Weight> make_weight(WeightLayout layout, DType dtype, Quantization quantization, int64_t rows,
+                                          int64_t columns, RowSource& source) {
     if (dtype != DType::float32 && dtype != DType::float16 && dtype != DType::bfloat16)
         throw Error("ERR_DTYPE", std::string("a weight is float32, float16 or bfloat16, got ") + name_of(dtype));
+    if (quantization == Quantization::int8) {
+        if (layout == WeightLayout::matrix) return quantize(dtype, rows, columns, source);
+        throw Error("ERR_DTYPE", "only a matrix can be kept as int8");
+    }
     switch (layout) {
         case WeightLayout::matrix: {
             const int64_t nr = kernels().nr, padded = rows > INT64_MAX - nr ? rows : (rows + nr - 1) / nr * nr;

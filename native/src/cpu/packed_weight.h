@@ -1,5 +1,5 @@
 // Weights in the CPU's layouts. Matrices: panels of `nr` rows, [ceil(N/nr)][K][nr] in the stored type, zeros behind the last row,
-// widened inside the kernels. Vectors: float32. Tables: rows in the stored type.
+// widened inside the kernels; quantised ones: panels of kernels_int8.h. Vectors: float32. Tables: rows in the stored type.
 #pragma once
 
 #include <atomic>
@@ -20,7 +20,8 @@ public:
 };
 
 /// See Backend::make_weight. Uses no other thread; reads about 256 KiB at a time.
-std::shared_ptr<const Weight> make_weight(WeightLayout layout, DType dtype, int64_t rows, int64_t columns, RowSource& source);
+std::shared_ptr<const Weight> make_weight(WeightLayout layout, DType dtype, Quantization quantization, int64_t rows,
+                                          int64_t columns, RowSource& source);
 
 /// Bytes of all weights alive.
 uint64_t weight_bytes();

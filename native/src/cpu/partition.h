@@ -11,7 +11,7 @@ namespace warpsight::cpu {
 /// Blocks of at most `mr` rows times panels of `nr` columns, k in slices.
 struct Partition {
     int64_t M = 0, blocks = 0, panels = 0;
-    int64_t depth = 0;  // k of a slice, a multiple of 16 where it is less than K
+    int64_t depth = 0;  // k of a slice, a multiple of the tile's group where it is less than K
     int64_t row_groups = 0, panel_groups = 0;
 
     int64_t items() const { return row_groups * panel_groups; }
@@ -30,6 +30,7 @@ struct Partition {
 struct Tile {
     int64_t mr, nr;
     int64_t row_bytes, column_bytes;  // of one k in a row of x and in a row of W
+    int64_t group;                    // k of a cache line of a packed row
 };
 
 /// @param level_2 bytes of a processor's second-level cache
@@ -38,7 +39,7 @@ inline Partition partition(int64_t M, int64_t N, int64_t K, const Tile& tile, in
     auto ceil_div = [](int64_t a, int64_t b) { return (a + b - 1) / b; };
     Partition parts{.M = M, .blocks = ceil_div(M, tile.mr), .panels = ceil_div(N, tile.nr)};
     const int64_t slices = std::max<int64_t>(1, ceil_div(K, kDepth));
-    parts.depth = slices == 1 ? K : ceil_div(ceil_div(K, slices), kGroup) * kGroup;
+    parts.depth = slices == 1 ? K : ceil_div(ceil_div(K, slices), tile.group) * tile.group;
     // A slice of the rows stays in L2 beside three of panels: the one at work, the one before and the next.
     const int64_t k = std::max<int64_t>(1, parts.depth);
     const int64_t block_bytes = tile.mr * tile.row_bytes * k, panel_bytes = tile.nr * tile.column_bytes * k;

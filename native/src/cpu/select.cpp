@@ -76,6 +76,12 @@ std::unique_ptr<Step> plan(const SegmentMean&, const StepSpec& spec) {
 
 /// Row `row` of a matrix in panels, as floats.
 static void widen_packed(const CpuWeight& matrix, int64_t row, float* y) {
+    if (matrix.dtype == DType::int8) {
+        const Int8Kernels& k = int8_kernels();
+        k.unpack_weight(static_cast<const char*>(matrix.data) + row / k.nr * k.panel_bytes(matrix.columns), matrix.columns,
+                        row % k.nr, y);
+        return;
+    }
     const int64_t nr = kernels().nr, D = matrix.columns, first = row / nr * D * nr + row % nr;
     if (matrix.dtype == DType::float32) {
         const float* from = static_cast<const float*>(matrix.data) + first;

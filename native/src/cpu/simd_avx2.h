@@ -70,6 +70,16 @@ struct vi {
     __m256i v;
 };
 inline vi set1_int(int32_t x) { return {_mm256_set1_epi32(x)}; }
+inline vi load_ints(const int32_t* p) { return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))}; }
+inline void store_ints(int32_t* p, vi x) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), x.v); }
+inline vf to_floats(vi x) { return {_mm256_cvtepi32_ps(x.v)}; }
+/// The low byte of each lane, rounded to nearest even.
+inline void store_bytes(uint8_t* p, vf x) {
+    const __m128i first_bytes = _mm_setr_epi8(0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1);
+    __m256i whole = _mm256_shuffle_epi8(_mm256_cvtps_epi32(x.v), _mm256_broadcastsi128_si256(first_bytes));
+    __m128i low = _mm256_castsi256_si128(whole), high = _mm256_extracti128_si256(whole, 1);
+    _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_unpacklo_epi32(low, high));
+}
 inline vi load_bytes(const uint8_t* p) { return {_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)))}; }
 /// Pixels of three bytes, one from each of W / 4 rows, in four lanes each; the fourth is the byte behind the pixel.
 inline vi load_pixels(const uint8_t* p, int64_t stride) {

@@ -68,6 +68,13 @@ struct vi {
     __m512i v;
 };
 inline vi set1_int(int32_t x) { return {_mm512_set1_epi32(x)}; }
+inline vi load_ints(const int32_t* p) { return {_mm512_loadu_si512(p)}; }
+inline void store_ints(int32_t* p, vi x) { _mm512_storeu_si512(p, x.v); }
+inline vf to_floats(vi x) { return {_mm512_cvtepi32_ps(x.v)}; }
+/// The low byte of each lane, rounded to nearest even.
+inline void store_bytes(uint8_t* p, vf x) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x.v)));
+}
 inline vi load_bytes(const uint8_t* p) { return {_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))}; }
 /// Pixels of three bytes, one from each of W / 4 rows, in four lanes each; the fourth is the byte behind the pixel.
 inline vi load_pixels(const uint8_t* p, int64_t stride) {

@@ -120,6 +120,20 @@ inline vi set1_int(int32_t x) {
     for (int i = 0; i < W; ++i) out.v[i] = uint32_t(x);
     return out;
 }
+inline vi load_ints(const int32_t* p) {
+    vi out;
+    memcpy(out.v, p, sizeof out.v);
+    return out;
+}
+inline void store_ints(int32_t* p, vi x) { memcpy(p, x.v, sizeof x.v); }
+inline vf to_floats(vi x) {
+    return each([&](int i) { return float(int32_t(x.v[i])); });
+}
+/// The low byte of each lane, rounded to nearest even.
+inline void store_bytes(uint8_t* p, vf x) {
+    x = round(x);
+    for (int i = 0; i < W; ++i) p[i] = uint8_t(int32_t(x.v[i]));
+}
 inline vi load_bytes(const uint8_t* p) {
     vi out;
     for (int i = 0; i < W; ++i) out.v[i] = p[i];

@@ -66,6 +66,15 @@ struct vi {
     int32x4_t v;
 };
 inline vi set1_int(int32_t x) { return {vdupq_n_s32(x)}; }
+inline vi load_ints(const int32_t* p) { return {vld1q_s32(p)}; }
+inline void store_ints(int32_t* p, vi x) { vst1q_s32(p, x.v); }
+inline vf to_floats(vi x) { return {vcvtq_f32_s32(x.v)}; }
+/// The low byte of each lane, rounded to nearest even.
+inline void store_bytes(uint8_t* p, vf x) {
+    uint16x4_t words = vmovn_u32(vreinterpretq_u32_s32(vcvtnq_s32_f32(x.v)));
+    uint32_t four = vget_lane_u32(vreinterpret_u32_u8(vmovn_u16(vcombine_u16(words, words))), 0);
+    memcpy(p, &four, 4);
+}
 inline vi load_bytes(const uint8_t* p) {
     uint32_t four;
     memcpy(&four, p, 4);

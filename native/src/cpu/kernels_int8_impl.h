@@ -1,0 +1,222 @@
+// The kernels of kernels_int8.h, written once over the vectors of a simd_*.h and these of the including file:
+//   Row, kPack      what q is kept as, and how many of them lie in each lane of a vector
+//   vw, vx          kPack·W weights, kPack of k for W columns each; the same kPack of a row in every lane
+//   load_weights, broadcast, dot(sum, x, w)   the last adds to each lane its kPack products
+//   store_row       W of q to packed rows
+// Included inside an unnamed namespace, behind tile.h; like kernels_impl.h without the standard library's templates.
+
+constexpr int NV = kColumns / W;                      // vectors across a register tile
+constexpr int kMaxBlocks = 16;                        // row blocks of one tile(): their sums stay in L1
+constexpr int64_t kLine = 64 / int64_t(sizeof(Row));  // k of a row that lie together: one cache line
+constexpr int kLimit = 127;
+constexpr bool kSigned = sizeof(Row) == 2;
+
+constexpr int64_t kHeader = kColumns * int64_t(sizeof(float) + sizeof(int32_t));
+
+inline float* scales_of(void* panel) { return static_cast<float*>(panel); }
+inline int32_t* sums_of(void* panel) { return reinterpret_cast<int32_t*>(static_cast<float*>(panel) + kColumns); }
+inline int8_t* bytes_of(void* panel) { return static_cast<int8_t*>(panel) + kHeader; }
+inline int64_t place_of(int64_t k, int64_t lane) { return (k / kPack * kColumns + lane) * kPack + k % kPack; }
+
+int64_t panel_bytes(int64_t K) { return kHeader + ceil_div(K, 8) * 8 * kColumns; }
+int64_t row_bytes(int64_t K) { return ceil_div(K, kLine) * 64; }
+
+/// So that no sum overflows.
+int32_t most_of(int64_t K) { return kSigned ? int32_t(least(32767, 2147483647 / (kLimit * most(1, K)))) : 255; }
+
+// ------------------------------------------------------------------------------------------------------------ quantising
+
+/// The smallest and the largest of a row and 0, and something that is NaN if a number of the row is not finite, else 0.
+struct Range {
+    float low, high, finite;
+};
+
+inline Range range_of(const float* x, int64_t K) {
+    vf low[2] = {zero(), zero()}, high[2] = {zero(), zero()}, finite[2] = {zero(), zero()};
+    auto take = [&](int i, vf v) {
+        low[i] = min(low[i], v);
+        high[i] = max(high[i], v);
+        finite[i] = fma(v, zero(), finite[i]);
+    };
+    int64_t k = 0;
+    for (; k + 2 * W <= K; k += 2 * W) {
+        take(0, load(x + k));
+        take(1, load(x + k + W));
+    }
+    if (k + W <= K) {
+        take(0, load(x + k));
+        k += W;
+    }
+    if (k < K) take(1, load_n(x + k, int(K - k)));
+    return {-max_lanes(zero() - min(low[0], low[1])), max_lanes(max(high[0], high[1])), sum_lanes(finite[0] + finite[1])};
+}
+
+/// Steps smaller than this, the least normal number, count as none: their inverse would overflow.
+constexpr float kLeastStep = 0x1p-126f;
+
+/// 1 / step, or 0 for a step that counts as none and where a number is not finite; `step` becomes 0 or NaN then.
+inline float inverse_of(float& step, const Range& range) {
+    const bool finite = range.finite == 0.f;
+    if (finite && step >= kLeastStep) return 1.f / step;
+    step = range.finite;  // 0 or NaN
+    return 0.f;
+}
+
+/// take(k, v, n) for every group of n <= W numbers x·inverse + offset, clipped to low … high.
+template <typename Take>
+inline void quantize(const float* x, int64_t K, float inverse, float offset, float low, float high, Take take) {
+    auto clipped = [&](vf v) { return min(set1(high), max(v * set1(inverse) + set1(offset), set1(low))); };
+    int64_t k = 0;
+    for (; k + W <= K; k += W) take(k, clipped(load(x + k)), W);
+    if (k < K) take(k, clipped(load_n(x + k, int(K - k))), int(K - k));
+}
+
+void pack_weight(const float* w, int64_t K, int64_t lane, void* panel) {
+    const Range range = range_of(w, K);
+    float scale = (-range.low > range.high ? -range.low : range.high) / float(kLimit);
+    const float inverse = inverse_of(scale, range);
+    int8_t* to = bytes_of(panel);
+    int32_t sum = 0;
+    quantize(w, K, inverse, 0.f, float(-kLimit), float(kLimit), [&](int64_t k, vf v, int n) {
+        uint8_t bytes[W];
+        store_bytes(bytes, v);
+        for (int i = 0; i < n; ++i) {
+            const int8_t byte = int8_t(bytes[i]);
+            to[place_of(k + i, lane)] = byte;
+            sum += byte;
+        }
+    });
+    for (int64_t k = K; k % 8 != 0; ++k) to[place_of(k, lane)] = 0;
+    scales_of(panel)[lane] = scale;
+    sums_of(panel)[lane] = sum;
+}
+
+void unpack_weight(const void* panel, int64_t K, int64_t lane, float* w) {
+    const float scale = scales_of(const_cast<void*>(panel))[lane];
+    const int8_t* from = bytes_of(const_cast<void*>(panel));
+    for (int64_t k = 0; k < K; ++k) w[k] = scale * float(from[place_of(k, lane)]);
+}
+
+RowScale pack_row(const float* x, int64_t K, int64_t rows, void* to) {
+    const Range range = range_of(x, K);
+    const float top = float(most_of(K));
+    float scale = kSigned ? (-range.low > range.high ? -range.low : range.high) / top
+                          : range.high / top - range.low / top;  // the difference itself may overflow
+    const float inverse = inverse_of(scale, range);
+    const int32_t zero_point = kSigned || inverse == 0.f ? 0 : int32_t(-range.low * inverse + 0.5f);
+    Row* row = static_cast<Row*>(to);
+    auto at = [&](int64_t k) { return row + k / kLine * rows * kLine + k % kLine; };
+    quantize(x, K, inverse, float(zero_point), kSigned ? -top : 0.f, top, [&](int64_t k, vf v, int n) {
+        if (n == W) return store_row(at(k), v);
+        Row some[W];
+        store_row(some, v);
+        memcpy(at(k), some, size_t(n) * sizeof(Row));
+    });
+    for (int64_t k = K; k % 8 != 0; ++k) *at(k) = 0;  // these meet weights of zero
+    return {scale, zero_point - kBias};
+}
+
+// --------------------------------------------------------------------------------------------------------------- product
+
+/// tile[M][kColumns] (+)= Σ_k a[k]·b[k] for k < K, which is a multiple of 8.
+/// a: [K/kLine][M][kLine]; b: [K/kPack][kColumns][kPack].
+template <int M>
+void multiply_rows(const Row* a, const int8_t* b, int64_t K, int32_t* tile, bool from_zero, Ahead ahead) {
+    vi sums[M][NV];
+#pragma GCC unroll 16
+    for (int r = 0; r < M; ++r)
+#pragma GCC unroll 16
+        for (int v = 0; v < NV; ++v) sums[r][v] = from_zero ? set1_int(0) : load_ints(tile + r * kColumns + v * W);
+
+    auto step = [&](const Row* column, const int8_t* row) {
+        vw ws[NV];
+#pragma GCC unroll 16
+        for (int v = 0; v < NV; ++v) ws[v] = load_weights(row + v * W * kPack);
+#pragma GCC unroll 16
+        for (int r = 0; r < M; ++r) {
+            vx x = broadcast(column + r * kLine);
+#pragma GCC unroll 16
+            for (int v = 0; v < NV; ++v) sums[r][v] = dot(sums[r][v], x, ws[v]);
+        }
+    };
+    int64_t k = 0;
+    for (; k + kLine <= K; k += kLine, a += M * kLine) {
+        for (int line = 0; line < ahead.lines; ++line, ahead.at += 64) prefetch(ahead.at);
+        for (int i = 0; i < kLine; i += kPack, b += kPack * kColumns) step(a + i, b);
+    }
+    for (int i = 0; k < K; k += kPack, i += kPack, b += kPack * kColumns) step(a + i, b);
+
+#pragma GCC unroll 16
+    for (int r = 0; r < M; ++r)
+#pragma GCC unroll 16
+        for (int v = 0; v < NV; ++v) store_ints(tile + r * kColumns + v * W, sums[r][v]);
+}
+
+using RowsFunction = void (*)(const Row*, const int8_t*, int64_t, int32_t*, bool, Ahead);
+
+template <int M = kRows>
+RowsFunction rows_function(int64_t rows) {
+    if constexpr (M > 1)
+        if (rows < M) return rows_function<M - 1>(rows);
+    return multiply_rows<M>;
+}
+
+void int8_tiles(const Int8Gemm& g, const GemmPart& part, int32_t* sums) {
+    alignas(64) int32_t tile[kRows * kColumns];
+    const int64_t row_size = row_bytes(g.K) / int64_t(sizeof(Row)), all = ceil_div(g.K, 8) * 8;
+    auto row_of = [&](int64_t block) { return block * g.M / g.blocks; };
+    auto panel_at = [&](int64_t panel) { return static_cast<char*>(const_cast<void*>(g.panels)) + panel * panel_bytes(g.K); };
+    const int64_t origin = row_of(part.first_block), rows_in_all = row_of(part.last_block) - origin;
+    const int64_t blocks = part.last_block - part.first_block;
+    int64_t k = 0;
+    do {  // once for K = 0: the sums are zero
+        const int64_t depth = least(part.depth, all - k);
+        const bool done = k + depth == all;
+        for (int64_t panel = part.first_panel; panel < part.last_panel; ++panel) {
+            const float* scales = scales_of(panel_at(panel));
+            const int32_t* weight_sums = sums_of(panel_at(panel));
+            const int8_t* b = bytes_of(panel_at(panel)) + k * kColumns;
+            // as in kernels_impl.h
+            const bool turn = panel + 1 == part.last_panel && !done;
+            const int8_t* next = turn ? bytes_of(panel_at(part.first_panel)) + (k + depth) * kColumns : b + panel_bytes(g.K);
+            const int lines = int(ceil_div(kLine * kColumns / 64, blocks));
+            const int64_t n0 = panel * kColumns, columns = least(kColumns, g.N - n0);
+            for (int64_t block = part.first_block; block < part.last_block; ++block) {
+                const int64_t m0 = row_of(block), rows = row_of(block + 1) - m0;
+                const Row* a = static_cast<const Row*>(g.a) + m0 * row_size + k * rows;
+                int32_t* out = done && k == 0 ? tile : sums + ((panel - part.first_panel) * rows_in_all + m0 - origin) * kColumns;
+                const Ahead ahead = {
+                    reinterpret_cast<const char*>(next) + (block - part.first_block) * lines * 64 * (depth / kLine), lines};
+                if (done) fetch_places(g.end, m0, rows, n0, kColumns);
+                rows_function(rows)(a, b, depth, out, k == 0, ahead);
+                if (!done) continue;
+                finish(g.end, m0, rows, n0, columns, [=, row_scales = g.rows + m0](int64_t r) {
+                    const vi zero_point = set1_int(-row_scales[r].zero);
+                    const vf scale = set1(row_scales[r].scale);
+                    const int32_t* row_sums = out + r * kColumns;
+                    return [=](int64_t c, int) {
+                        const vi sum = multiply_add(zero_point, load_ints(weight_sums + c), load_ints(row_sums + c));
+                        return to_floats(sum) * load(scales + c) * scale;
+                    };
+                });
+            }
+        }
+        k += depth;
+    } while (k < all);
+}
+
+constexpr Int8Kernels kInt8Kernels = {
+    .isa = kInt8Isa,
+    .mr = kRows,
+    .nr = kColumns,
+    .group = int(kLine),
+    .limit = kLimit,
+    .is_signed = kSigned,
+    .most = most_of,
+    .panel_bytes = panel_bytes,
+    .pack_weight = pack_weight,
+    .unpack_weight = unpack_weight,
+    .row_bytes = row_bytes,
+    .pack_row = pack_row,
+    .tiles = int8_tiles,
+};
