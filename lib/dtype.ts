@@ -4,6 +4,12 @@ export type DType = 'float32' | 'float16' | 'bfloat16' | 'int32' | 'uint8';
 /** The types that activations may have. */
 export type Float = 'float32' | 'float16' | 'bfloat16';
 
+/**
+ * What matrices are kept as. 'int8': one byte a number, w ≈ scale·v with a scale for each row (output channel); rows that they meet are quantised one
+ * by one on the way. Sums are exact, everything else stays float32.
+ */
+export type Quantization = 'none' | 'int8';
+
 /** What `read()` gives for each. */
 export type ArrayOf<D extends DType> = D extends 'int32' ? Int32Array : D extends 'uint8' ? Uint8Array : Float32Array;
 

@@ -1,6 +1,6 @@
 /** The public names of warpsight, and nothing else. */
 export { counters, Device, type DeviceName, device, devices, setThreads, threads } from './device';
-export type { ArrayOf, DType, Float } from './dtype';
+export type { ArrayOf, DType, Float, Quantization } from './dtype';
 export { type ErrorCode, WarpsightError } from './errors';
 export * as fusion from './fusion';
 export { type ChatMessage, type ChatPart, ChatTemplate } from './generate/chat-template';
@@ -55,7 +55,7 @@ export {
 export type { Peaks } from './roofline';
 export type { Shape } from './shape';
 export { scope, Tensor, type TensorOptions } from './tensor';
-export { Weight, type WeightOptions } from './weight';
+export { type MatrixOptions, Weight, type WeightOptions } from './weight';
 export {
   type Classification,
   type ClassifyOptions,

@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
-import type { DType } from './dtype';
+import type { DType, Quantization } from './dtype';
 import { WarpsightError } from './errors';
 
 /** A tensor, weight, program, checkpoint or flag that the addon owns. */
@@ -93,6 +93,8 @@ export type WeightLayout = 'matrix' | 'vector' | 'table';
 export interface WeightRequest {
   readonly layout: WeightLayout;
   readonly compute: DType;
+  /** Of a matrix. */
+  readonly quantization: Quantization;
   readonly columns: number;
   /** tensor: index into the checkpoint's tensors, or -1 for rows of zeros. */
   readonly parts: readonly { readonly tensor: number; readonly firstRow: number; readonly rows: number }[];
@@ -146,11 +148,12 @@ export interface Native {
     layout: WeightLayout,
     dtype: DType,
     compute: DType,
+    quantization: Quantization,
     rows: number,
     columns: number,
     data: TypedArray,
   ): NativeWeight;
-  weightInfo(weight: NativeWeight): { readonly dtype: DType; readonly bytes: number };
+  weightInfo(weight: NativeWeight): { readonly dtype: DType | 'int8'; readonly bytes: number };
 }
 
 /** The folder of our package.json: the compiled files lie at different depths in the package and in the test build. */

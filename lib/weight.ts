@@ -1,4 +1,4 @@
-import type { DType } from './dtype';
+import type { DType, Quantization } from './dtype';
 import { WarpsightError } from './errors';
 import { type NativeWeight, native, type TypedArray, type WeightLayout } from './native';
 import { elements, type Shape } from './shape';
@@ -9,6 +9,11 @@ export interface WeightOptions {
   readonly dtype?: 'float32' | 'float16' | 'bfloat16';
   /** The dtype of the activations it will meet: float32 by default. */
   readonly compute?: 'float32' | 'float16' | 'bfloat16';
+}
+
+export interface MatrixOptions extends WeightOptions {
+  /** 'none' by default. 'int8' on the CPU only, and for at most 65,536 columns. */
+  readonly quantization?: Quantization;
 }
 
 /**
@@ -29,8 +34,12 @@ export class Weight<Layout extends WeightLayout = WeightLayout> {
     this.#handle = handle;
   }
 
-  /** A matrix [N, K] that is multiplied as x·Wᵀ. The call packs it before it returns. */
-  static matrix(data: TypedArray, shape: Shape, options: WeightOptions = {}): Weight<'matrix'> {
+  /**
+   * A matrix [N, K] that is multiplied as x·Wᵀ. The call packs it before it returns.
+   *
+   * @throws {WarpsightError} ERR_SHAPE if the data has another size; ERR_DTYPE if the device has no kernel for the quantization
+   */
+  static matrix(data: TypedArray, shape: Shape, options: MatrixOptions = {}): Weight<'matrix'> {
     return Weight.#create('matrix', data, shape, 2, options);
   }
 
@@ -50,9 +59,9 @@ export class Weight<Layout extends WeightLayout = WeightLayout> {
     data: TypedArray,
     shape: Shape,
     rank: number,
-    options: WeightOptions,
+    options: MatrixOptions,
   ): Weight<L> {
-    const { device = 'cpu', dtype = 'float32', compute = 'float32' } = options;
+    const { device = 'cpu', dtype = 'float32', compute = 'float32', quantization = 'none' } = options;
     if (shape.length !== rank || elements(shape) !== data.length) {
       throw new WarpsightError(
         'ERR_SHAPE',
@@ -60,7 +69,8 @@ export class Weight<Layout extends WeightLayout = WeightLayout> {
       );
     }
     const [rows = 1, columns = 1] = shape;
-    return new Weight(layout, shape, device, native.createWeight(device, layout, dtype, compute, rows, columns, data));
+    const handle = native.createWeight(device, layout, dtype, compute, quantization, rows, columns, data);
+    return new Weight(layout, shape, device, handle);
   }
 
   /** @internal A weight that a loader fills in later. */
@@ -84,7 +94,7 @@ export class Weight<Layout extends WeightLayout = WeightLayout> {
   }
 
   /** Size on the device and the dtype it is kept in there. */
-  get info(): { readonly dtype: DType; readonly bytes: number } {
+  get info(): { readonly dtype: DType | 'int8'; readonly bytes: number } {
     return native.weightInfo(this.handle);
   }
 

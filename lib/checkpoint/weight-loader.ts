@@ -1,4 +1,4 @@
-import { byteSize, type Float } from '../dtype';
+import { byteSize, type Float, type Quantization } from '../dtype';
 import { abortError, WarpsightError } from '../errors';
 import { native, type WeightLayout, type WeightRequest } from '../native';
 import { flagOf } from '../program';
@@ -48,15 +48,17 @@ export class WeightLoader {
     readonly device: string,
     /** Dtype of the activations. */
     readonly compute: Float,
+    /** What matrices are kept as. */
+    readonly quantization: Quantization = 'none',
   ) {}
 
-  /** A matrix [Σ rows, columns] of one or more stored tensors, one below the other; a stored [D, C, p, p] counts as [D, C·p·p]. `compute`: the dtype of what is multiplied. */
-  matrix(
-    parts: readonly Part[],
-    shape: readonly [rows: number, columns: number],
-    compute: Float = this.compute,
-  ): Weight<'matrix'> {
-    return this.#request('matrix', parts, shape, compute);
+  /**
+   * A matrix [Σ rows, columns] of one or more stored tensors, one below the other; a stored [D, C, p, p] counts as [D, C·p·p].
+   *
+   * @param compute the dtype of what is multiplied; given, the matrix is one of the small last ones that are never quantised
+   */
+  matrix(parts: readonly Part[], shape: readonly [rows: number, columns: number], compute?: Float): Weight<'matrix'> {
+    return this.#request('matrix', parts, shape, compute ?? this.compute, compute ? 'none' : this.quantization);
   }
 
   /** Float32 numbers of one or more stored tensors, one behind the other. */
@@ -126,7 +128,13 @@ export class WeightLoader {
     );
   }
 
-  #request<L extends WeightLayout>(layout: L, parts: readonly Part[], shape: Shape, compute = this.compute): Weight<L> {
+  #request<L extends WeightLayout>(
+    layout: L,
+    parts: readonly Part[],
+    shape: Shape,
+    compute = this.compute,
+    quantization: Quantization = 'none',
+  ): Weight<L> {
     const columns = layout === 'vector' ? 1 : shape[1]!;
     let bytes = 0;
     let lastFile = '';
@@ -140,8 +148,8 @@ export class WeightLoader {
       return { tensor: index, firstRow: first, rows: count };
     });
     const weight = Weight.pending(layout, shape, this.device);
-    const request = { layout, compute, columns, parts: found };
-    const placed = this.#placed(layout, elements(shape), compute, bytes);
+    const request = { layout, compute, quantization, columns, parts: found };
+    const placed = quantization === 'int8' ? elements(shape) : this.#placed(layout, elements(shape), compute, bytes);
     this.#requests.push({ request, weight, bytes, placed, fileName: lastFile });
     return weight;
   }

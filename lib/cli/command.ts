@@ -29,6 +29,7 @@ export const commonOptions: Readonly<Record<string, Option>> = {
   model: { value: 'FOLDER', short: 'm', describe: 'a checkpoint folder or "org/name"; the model that ships, by default' },
   device: { value: 'NAME', describe: 'auto (default), cpu, cuda or cuda:N' },
   dtype: { value: 'TYPE', describe: 'arithmetic: auto (default), float32, float16 or bfloat16' },
+  quantization: { value: 'KIND', describe: 'what matrices are kept as: none (default) or int8, on the CPU' },
   threads: { value: 'N', describe: 'CPU threads; the cores this process may use, by default' },
   json: { describe: 'print JSON' },
   verbose: { describe: 'print the stack of an error (as WARPSIGHT_DEBUG=1 does)' },

@@ -80,7 +80,8 @@ export async function loadChatModel(args: Arguments, name: string): Promise<Chat
 
 function loadOptions(args: Arguments) {
   const dtype = args.choice('dtype', ['auto', 'float32', 'float16', 'bfloat16']) ?? 'auto';
-  return { device: deviceName(args), dtype } as const;
+  const quantization = args.choice('quantization', ['none', 'int8']) ?? 'none';
+  return { device: deviceName(args), dtype, quantization } as const;
 }
 
 /** Late: --help and usage errors need no addon. */

@@ -20,7 +20,7 @@ import { blipNaming, blipParts, checkBlipTensors, kBlipPatches, tokensOf } from 
 import type { EncodeOptions, LoadOptions } from './clip';
 import { bucket, mostRows, toFloat32 } from './encode-program';
 import { type ImageInputs, joinRows } from './image-runner';
-import { checkTokenizer, chooseDtype, imageProcessorOf, tokenizerOf, withCheckpoint } from './loading';
+import { checkTokenizer, chooseDtype, chooseQuantization, imageProcessorOf, tokenizerOf, withCheckpoint } from './loading';
 import { type LoadedPairModel, PairModel } from './pair-model';
 import { groupPairs, inOrder, type Pair, type PairPart } from './pairs';
 import type { TextInput } from './token-rows';
@@ -109,11 +109,15 @@ export class BlipImageTextMatching extends PairModel<BlipConfig> {
       const [imageProcessor, tokenizer] = await Promise.all([imageProcessorOf(folder), tokenizerOf(folder, signal)]);
       checkTokenizer(tokenizer, config.text.vocabularySize, folder);
       const stored = checkpoint.tensors.get(kBlipPatches)?.stored.dtype;
-      const loader = new WeightLoader(checkpoint, device, chooseDtype(dtype, device, stored));
+      const quantization = chooseQuantization(options.quantization, device);
+      const loader = new WeightLoader(checkpoint, device, chooseDtype(dtype, device, stored), quantization);
       const parts = blipParts(config, loader);
       await loader.load({ signal, onProgress });
       const { weights } = loader;
-      return new BlipImageTextMatching({ config, weights, device, dtype: parts.dtype, imageProcessor, tokenizer }, parts);
+      return new BlipImageTextMatching(
+        { config, weights, device, dtype: parts.dtype, quantization, imageProcessor, tokenizer },
+        parts,
+      );
     });
   }
 

@@ -1,5 +1,5 @@
 import { WeightLoader } from '../checkpoint/weight-loader';
-import { byteSize, type Float } from '../dtype';
+import { byteSize, type Float, type Quantization } from '../dtype';
 import { WarpsightError } from '../errors';
 import { type ChatMessage, ChatTemplate, checkMessages } from '../generate/chat-template';
 import { endIdsOf } from '../generate/decoding';
@@ -13,7 +13,7 @@ import type { LoadOptions } from './clip';
 import { checkTokenIds, LanguageModel } from './language-model';
 import { type LlamaConfig, parseLlamaConfig } from './llama-config';
 import { checkLlamaTensors, kTokens, llamaNaming, llamaParts, llamaTensors } from './llama-tensors';
-import { checkTokenizer, chooseDtype, tokenizerOf, withCheckpoint } from './loading';
+import { checkTokenizer, chooseDtype, chooseQuantization, tokenizerOf, withCheckpoint } from './loading';
 
 const kDefaultCacheTokens = 4096;
 
@@ -50,6 +50,7 @@ export class Llama {
 
   private constructor(
     model: LanguageModel,
+    readonly quantization: Quantization,
     weights: readonly Weight[],
     tokenizer: Tokenizer | undefined,
     chatTemplate: ChatTemplate | undefined,
@@ -77,11 +78,12 @@ export class Llama {
       checkLlamaTensors(checkpoint.tensors, llamaTensors(config), config);
       const { tokenizer, chatTemplate, endIds } = await textOf(folder, config, signal);
       const stored = checkpoint.tensors.get(kTokens)?.stored.dtype;
-      const loader = new WeightLoader(checkpoint, device, chooseDtype(dtype, device, stored));
+      const quantization = chooseQuantization(options.quantization, device);
+      const loader = new WeightLoader(checkpoint, device, chooseDtype(dtype, device, stored), quantization);
       const parts = llamaParts(config, loader);
       await loader.load({ signal, onProgress, besides: cacheBytes(config, loader.compute, options.cacheTokens) });
       const model = new LanguageModel(config, parts, device, cacheTokens(options.cacheTokens, config));
-      return new Llama(model, [...loader.weights, parts.frequencies], tokenizer, chatTemplate, endIds);
+      return new Llama(model, quantization, [...loader.weights, parts.frequencies], tokenizer, chatTemplate, endIds);
     });
   }
 

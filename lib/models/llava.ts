@@ -1,5 +1,5 @@
 import { WeightLoader } from '../checkpoint/weight-loader';
-import type { Float } from '../dtype';
+import type { Float, Quantization } from '../dtype';
 import { WarpsightError } from '../errors';
 import { type ChatMessage, type ChatTemplate, checkMessages } from '../generate/chat-template';
 import { Generation, type Prompt } from '../generate/generation';
@@ -20,7 +20,7 @@ import type { LlamaConfig } from './llama-config';
 import { checkLlamaTensors, kTokens, llamaNaming, llamaParts, llamaTensors } from './llama-tensors';
 import { type LlavaConfig, parseLlavaConfig } from './llava-config';
 import { llavaTensors, llavaVisionParts } from './llava-tensors';
-import { chooseDtype, imageProcessorOf, withCheckpoint } from './loading';
+import { chooseDtype, chooseQuantization, imageProcessorOf, withCheckpoint } from './loading';
 import type { FeatureEncoder } from './vision-encoder';
 
 export interface LlavaGenerateOptions extends GenerateOptions {
@@ -53,6 +53,8 @@ export interface LlavaComposition {
   readonly tokenizer?: Tokenizer | undefined;
   readonly chatTemplate?: ChatTemplate | undefined;
   readonly endIds?: ReadonlySet<number> | undefined;
+  /** What its matrices are kept as; 'none' by default. */
+  readonly quantization?: Quantization | undefined;
   readonly config?: LlavaConfig | undefined;
 }
 
@@ -77,6 +79,7 @@ export interface LlavaInputs {
 export class LLaVA {
   readonly device: string;
   readonly dtype: Float;
+  readonly quantization: Quantization;
   /** What the checkpoint's config.json says; undefined for a composition of one's own. */
   readonly config: LlavaConfig | undefined;
   readonly tokenizer: Tokenizer | undefined;
@@ -108,6 +111,7 @@ export class LLaVA {
     }
     this.device = device;
     this.dtype = llm.parts.dtype;
+    this.quantization = composition.quantization ?? 'none';
     this.config = composition.config;
     this.tokenizer = composition.tokenizer;
     this.#vision = visionTower;
@@ -138,12 +142,13 @@ export class LLaVA {
       checkLlamaTensors(checkpoint.tensors, [...llavaTensors(config), ...llamaTensors(config.text)], config.text);
       const [imageProcessor, text] = await Promise.all([imageProcessorOf(folder), textOf(folder, config.text, signal)]);
       const stored = checkpoint.tensors.get(kTokens)?.stored.dtype;
-      const loader = new WeightLoader(checkpoint, device, chooseDtype(dtype, device, stored));
+      const quantization = chooseQuantization(options.quantization, device);
+      const loader = new WeightLoader(checkpoint, device, chooseDtype(dtype, device, stored), quantization);
       const parts = { ...llavaVisionParts(config, loader), llm: { config: config.text, parts: llamaParts(config.text, loader) } };
       await loader.load({ signal, onProgress, besides: cacheBytes(config.text, loader.compute, options.cacheTokens) });
       const { imageTokenId } = config;
       const { cacheTokens } = options;
-      const llava = new LLaVA({ ...parts, ...text, imageTokenId, device, cacheTokens, imageProcessor, config });
+      const llava = new LLaVA({ ...parts, ...text, imageTokenId, device, cacheTokens, imageProcessor, quantization, config });
       llava.#weights = [...loader.weights, parts.llm.parts.frequencies];
       return llava;
     });

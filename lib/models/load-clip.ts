@@ -9,7 +9,7 @@ import type { ClipComposition, LoadOptions } from './clip';
 import { type ClipConfig, type ClipModelConfig, parseClipModelConfig, type SiglipConfig } from './clip-config';
 import { checkClipTensors } from './clip-tensors';
 import { clipLayer } from './layer-names';
-import { checkTokenizer, chooseDtype, imageProcessorOf, tokenizerOf, withCheckpoint } from './loading';
+import { checkTokenizer, chooseDtype, chooseQuantization, imageProcessorOf, tokenizerOf, withCheckpoint } from './loading';
 import { SiglipTextTransformer, type TextEncoder, TextTransformer } from './text-encoder';
 import { encoderLayers, layerNorm, linear, mlp, patches, textEmbedding, tower, visionPositions } from './tower-weights';
 import { SiglipVisionTransformer, type VisionEncoder, VisionTransformer } from './vision-encoder';
@@ -34,13 +34,14 @@ export async function loadClip(
 
     const stored = checkpoint.tensors.get('vision_model.embeddings.patch_embedding.weight')?.stored.dtype;
     const dtype = chooseDtype(asked, device, stored);
-    const loader = new WeightLoader(checkpoint, device, dtype);
+    const quantization = chooseQuantization(options.quantization, device);
+    const loader = new WeightLoader(checkpoint, device, dtype, quantization);
     const parts = clipParts(config, loader);
     const logitScale = await loader.scalar('logit_scale');
     const logitBias = config.kind === 'siglip' ? await loader.scalar('logit_bias') : undefined;
     await loader.load({ signal, onProgress });
     return {
-      composition: { ...parts, logitScale, logitBias, imageProcessor, tokenizer, device, dtype, config },
+      composition: { ...parts, logitScale, logitBias, imageProcessor, tokenizer, device, dtype, quantization, config },
       weights: loader.weights,
     };
   });

@@ -5,7 +5,7 @@ import { folderPath } from '../checkpoint/folder-path';
 import { resolveCheckpoint } from '../checkpoint/hub';
 import type { Naming } from '../checkpoint/names';
 import { device as openDevice } from '../device';
-import type { Float } from '../dtype';
+import type { Float, Quantization } from '../dtype';
 import { abortError, WarpsightError } from '../errors';
 import { native } from '../native';
 import { ImageProcessor } from '../preprocess/image-processor';
@@ -66,6 +66,15 @@ export function chooseDtype(asked: Float | 'auto', device: string, stored: strin
   }
   if (asked !== 'auto') return asked;
   return stored === 'BF16' ? 'bfloat16' : 'float16';
+}
+
+/** @throws {WarpsightError} ERR_CONFIG for what there is no such thing as, or not on this device */
+export function chooseQuantization(asked: Quantization = 'none', device: string): Quantization {
+  if (asked !== 'none' && asked !== 'int8') {
+    throw new WarpsightError('ERR_CONFIG', `quantization must be 'none' or 'int8': it is ${JSON.stringify(asked)}`);
+  }
+  if (asked === 'none' || device === 'cpu') return asked;
+  throw new WarpsightError('ERR_CONFIG', `quantization 'int8' is for the CPU: ${device} has no kernels for it`);
 }
 
 /** @throws {WarpsightError} ERR_TOKENIZER if it knows ids that the model has no embedding for */

@@ -1,4 +1,4 @@
-import type { Float } from '../dtype';
+import type { Float, Quantization } from '../dtype';
 import { WarpsightError } from '../errors';
 import type { ImageProcessor } from '../preprocess/image-processor';
 import type { Tokenizer } from '../preprocess/tokenizer';
@@ -16,6 +16,7 @@ export interface LoadedPairModel<Config> {
   readonly device: string;
   /** Of the activations. */
   readonly dtype: Float;
+  readonly quantization: Quantization;
   readonly imageProcessor: ImageProcessor | undefined;
   readonly tokenizer: Tokenizer | undefined;
 }
@@ -32,6 +33,7 @@ interface PairConfig {
 export abstract class PairModel<Config extends PairConfig> {
   readonly device: string;
   readonly dtype: Float;
+  readonly quantization: Quantization;
   readonly config: Config;
   readonly tokenizer: Tokenizer | undefined;
   readonly imageProcessor: ImageProcessor | undefined;
@@ -42,10 +44,11 @@ export abstract class PairModel<Config extends PairConfig> {
 
   /** @param mostPrograms as many sizes as are used in turn */
   protected constructor(loaded: LoadedPairModel<Config>, pictures: PictureOptions, mostPrograms: number) {
-    const { config, weights, device, dtype, imageProcessor, tokenizer } = loaded;
+    const { config, weights, device, dtype, quantization, imageProcessor, tokenizer } = loaded;
     this.config = config;
     this.device = device;
     this.dtype = dtype;
+    this.quantization = quantization;
     this.tokenizer = tokenizer;
     this.imageProcessor = imageProcessor;
     this.#weights = weights;

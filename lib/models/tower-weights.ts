@@ -1,5 +1,6 @@
 // The weights of CLIP's and SigLIP's towers, by the names of transformers' checkpoints.
 import type { WeightLoader } from '../checkpoint/weight-loader';
+import type { Float } from '../dtype';
 import type { EncoderLayer, LayerNorm, Linear, Mlp, PooledLayer } from '../nn/encoder-layer';
 import type { ClipModelConfig } from './clip-config';
 import type { LayerNames } from './layer-names';
@@ -77,8 +78,8 @@ export function mlp(load: WeightLoader, name: string, config: TowerConfig): Mlp 
   };
 }
 
-/** @param compute the dtype of what is multiplied: that of the activations by default */
-export function linear(load: WeightLoader, name: string, rows: number, columns: number, compute = load.compute): Linear {
+/** @param compute see WeightLoader.matrix */
+export function linear(load: WeightLoader, name: string, rows: number, columns: number, compute?: Float): Linear {
   return { weight: load.matrix([`${name}.weight`], [rows, columns], compute), bias: load.vector([`${name}.bias`], rows) };
 }
 

@@ -21,7 +21,7 @@ import { Weight } from '../weight';
 import type { LoadOptions } from './clip';
 import { bucket, mostRows, toFloat32 } from './encode-program';
 import type { ImageInputs, ImageRun } from './image-runner';
-import { checkTokenizer, chooseDtype, imageProcessorOf, tokenizerOf, withCheckpoint } from './loading';
+import { checkTokenizer, chooseDtype, chooseQuantization, imageProcessorOf, tokenizerOf, withCheckpoint } from './loading';
 import { type LoadedPairModel, PairModel } from './pair-model';
 import { groupPairs, inOrder, type Pair, type PairPart } from './pairs';
 import { interpolatePositions } from './position-grid';
@@ -127,12 +127,13 @@ export class ViLT extends PairModel<ViltConfig> {
       const [imageProcessor, tokenizer] = await Promise.all([imageProcessorOf(folder), tokenizerOf(folder, signal)]);
       checkTokenizer(tokenizer, config.text.vocabularySize, folder);
       const stored = checkpoint.tensors.get(kViltTokens)?.stored.dtype;
-      const loader = new WeightLoader(checkpoint, device, chooseDtype(dtype, device, stored));
+      const quantization = chooseQuantization(options.quantization, device);
+      const loader = new WeightLoader(checkpoint, device, chooseDtype(dtype, device, stored), quantization);
       const parts = await viltParts(config, loader);
       await loader.load({ signal, onProgress });
       const { positions, norm } = parts.text;
       const weights = [...loader.weights, positions, norm.bias];
-      return new ViLT({ config, weights, device, dtype: parts.dtype, imageProcessor, tokenizer }, parts);
+      return new ViLT({ config, weights, device, dtype: parts.dtype, quantization, imageProcessor, tokenizer }, parts);
     });
   }
 

@@ -308,7 +308,12 @@ describe('openCheckpoint()', () => {
       native.openDevice('cpu');
       const load = (name: string) => {
         const parts = [{ tensor: tensors.get(name)!.index, firstRow: 0, rows: 1 }];
-        return native.loadWeights('cpu', handle, [{ layout: 'vector', compute: 'float32', columns: 1, parts }], null);
+        return native.loadWeights(
+          'cpu',
+          handle,
+          [{ layout: 'vector', compute: 'float32', quantization: 'none', columns: 1, parts }],
+          null,
+        );
       };
       await expectRejection(
         load('b'),

@@ -20,6 +20,7 @@ interface Report {
     readonly config: CLIP['config'] | null;
     readonly device: string;
     readonly dtype: string;
+    readonly quantization: string;
     readonly weightBytes: number;
   };
 }
@@ -66,6 +67,7 @@ async function describe(clip: CLIP, name: string | undefined): Promise<Report> {
       config: clip.config ?? null,
       device: clip.device,
       dtype: clip.dtype,
+      quantization: clip.quantization,
       weightBytes: clip.memoryUsage().weights,
     },
   };
@@ -86,6 +88,7 @@ async function licenceOf(folder: string): Promise<string | null> {
 }
 
 function asText({ version, node, platform, isa, threads, devices, model }: Report): string {
+  const quantised = model.quantization === 'none' ? '' : ` with ${model.quantization} matrices`;
   const lines = [
     ['warpsight', `${version}, Node.js ${node}, ${platform}`],
     ['cpu', `${isa}, ${threads} threads`],
@@ -97,7 +100,7 @@ function asText({ version, node, platform, isa, threads, devices, model }: Repor
     ]),
     ['model', printable(model.name)],
     ...shapes(model.config),
-    ['  runs on', `${model.device} in ${model.dtype}, weights take ${mebibytes(model.weightBytes)}`],
+    ['  runs on', `${model.device} in ${model.dtype}${quantised}, weights take ${mebibytes(model.weightBytes)}`],
     ['  licence', printable(model.licence ?? 'not stated in the folder')],
   ];
   return lines.map(([name = '', value = '']) => `${name.padEnd(16)} ${value}\n`).join('');
