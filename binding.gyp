@@ -44,7 +44,7 @@
       'sources': [
         '<!@(node scripts/sources.mjs addon core cpu)',
       ],
-      'dependencies': ['avx2', 'avx_vnni', 'avx512', 'avx512_vnni', 'neon', 'neon_dotprod'],
+      'dependencies': ['avx2', 'avx_vnni', 'avx512', 'avx512_vnni', 'avx512_bf16', 'amx', 'neon', 'neon_dotprod'],
       'conditions': [
         ['OS=="linux"', { 'ldflags': ['-Wl,-z,now'], 'libraries': ['-lpthread', '-ldl'] }],
         ['cuda==1', {
@@ -108,6 +108,28 @@
           'OTHER_CFLAGS': ['-mavx512f', '-mavx512bw', '-mavx512dq', '-mavx512vl', '-mavx512vnni', '-mfma', '-mf16c'],
         },
         'msvs_settings': { 'VCCLCompilerTool': { 'AdditionalOptions': ['/arch:AVX512'] } },
+      }]],
+    },
+    {
+      'target_name': 'avx512_bf16',
+      'type': 'static_library',
+      'sources': ['<!@(node scripts/sources.mjs avx512_bf16)'],
+      'conditions': [['target_arch=="x64"', {
+        'cflags_cc': ['-mavx512f', '-mavx512bw', '-mavx512dq', '-mavx512vl', '-mavx512bf16', '-mfma', '-mf16c'],
+        'xcode_settings': {
+          'OTHER_CFLAGS': ['-mavx512f', '-mavx512bw', '-mavx512dq', '-mavx512vl', '-mavx512bf16', '-mfma', '-mf16c'],
+        },
+        'msvs_settings': { 'VCCLCompilerTool': { 'AdditionalOptions': ['/arch:AVX512'] } },
+      }]],
+    },
+    {
+      'target_name': 'amx',
+      'type': 'static_library',
+      'sources': ['<!@(node scripts/sources.mjs amx)'],
+      'conditions': [['target_arch=="x64"', {
+        'cflags_cc': [
+          '-mavx512f', '-mavx512bw', '-mavx512dq', '-mavx512vl', '-mavx512bf16', '-mamx-tile', '-mamx-bf16', '-mfma', '-mf16c',
+        ],
       }]],
     },
     { 'target_name': 'neon', 'type': 'static_library', 'sources': ['<!@(node scripts/sources.mjs neon)'] },

@@ -17,6 +17,11 @@ export function isFloat(dtype: DType): dtype is Float {
   return dtype === 'float32' || dtype === 'float16' || dtype === 'bfloat16';
 }
 
+/** What a model's activations are where it multiplies in `dtype`: the CPU rounds its operands to 16 bits and keeps float32 everywhere else. */
+export function activationDtype(device: string, dtype: Float): Float {
+  return device === 'cpu' ? 'float32' : dtype;
+}
+
 /** Bytes of one element. */
 export function byteSize(dtype: DType): number {
   return dtype === 'uint8' ? 1 : dtype === 'float16' || dtype === 'bfloat16' ? 2 : 4;

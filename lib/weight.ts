@@ -7,7 +7,10 @@ export interface WeightOptions {
   readonly device?: string;
   /** How `data` is stored: float32 by default; a Uint16Array holds the bits of float16 or bfloat16. */
   readonly dtype?: 'float32' | 'float16' | 'bfloat16';
-  /** The dtype of the activations it will meet: float32 by default. */
+  /**
+   * The dtype of the activations it will meet: float32 by default. On the CPU they are float32 always; 'bfloat16' then has a matrix multiplied in
+   * bfloat16 (ERR_DTYPE where the processor has neither AVX512-BF16 nor AMX).
+   */
   readonly compute?: 'float32' | 'float16' | 'bfloat16';
 }
 

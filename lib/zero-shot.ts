@@ -1,4 +1,4 @@
-import type { Float } from './dtype';
+import { activationDtype, type Float } from './dtype';
 import { abortError, WarpsightError } from './errors';
 import type { CLIP, RankedClasses } from './models/clip';
 import type { ImageInputs } from './models/image-runner';
@@ -102,11 +102,12 @@ export class ZeroShotClassifier {
   }
 }
 
-/** The classes in the model's dtype: they are read again for each picture. */
+/** The classes in the dtype of the model's activations: they are read again for each picture. */
 async function classRows(clip: CLIP, prompts: readonly (readonly string[])[]): Promise<Tensor<Float>> {
   const features = await classFeatures(clip, prompts);
-  if (clip.dtype === 'float32') return features;
-  const rows = cast(features, clip.dtype);
+  const dtype = activationDtype(clip.device, clip.dtype);
+  if (dtype === 'float32') return features;
+  const rows = cast(features, dtype);
   features.dispose();
   return rows;
 }

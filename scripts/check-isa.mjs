@@ -6,7 +6,9 @@ import { capture, fail, root } from './process.mjs';
 
 const folder = join(root, 'build', 'CMakeFiles', 'engine.dir', 'native', 'src', 'cpu');
 const objects = existsSync(folder)
-  ? readdirSync(folder).filter((name) => /_(avx2|avx_vnni|avx512|avx512_vnni|neon|neon_dotprod)\.cpp\.o$/.test(name))
+  ? readdirSync(folder).filter((name) =>
+      /_(avx2|avx_vnni|avx512|avx512_vnni|avx512_bf16|amx|neon|neon_dotprod)\.cpp\.o$/.test(name),
+    )
   : [];
 if (objects.length === 0) fail(`no objects in ${folder}: npm run build with CMake first`);
 let shared = 0;

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { root } from './process.mjs';
 
 const sources = JSON.parse(readFileSync(join(root, 'native', 'sources.json'), 'utf8'));
-const isas = ['avx2', 'avx_vnni', 'avx512', 'avx512_vnni', 'neon', 'neon_dotprod'];
+const isas = ['avx2', 'avx_vnni', 'avx512', 'avx512_vnni', 'avx512_bf16', 'amx', 'neon', 'neon_dotprod'];
 /** The set in a file's name; undefined for one that runs on any processor of the architecture. */
 const isaOf = (file) => isas.find((isa) => file.endsWith(`_${isa}.cpp`));
 

@@ -15,13 +15,16 @@ const tests = JSON.parse(readFileSync(join(root, 'native', 'sources.json'), 'utf
 );
 if (tests.length === 0) fail('native/sources.json names no test');
 
-/** Runs every program in `folder`; the one of the operations once for each set of instructions. `prefix` is the emulator, if any. */
+/** The programs that run once for each set of instructions. */
+const kEachIsa = new Set(['ops_golden', 'bfloat16_test']);
+
+/** Runs every program in `folder`. `prefix` is the emulator, if any. */
 async function runAll(folder, isas, { prefix = [], env = {} } = {}) {
   const runs = [];
   for (const test of tests) {
-    for (const isa of test === 'ops_golden' ? isas : [undefined]) {
+    for (const isa of kEachIsa.has(test) ? isas : [undefined]) {
       console.log(`\n${test}${isa ? ` with WARPSIGHT_ISA=${isa}` : ''}`);
-      const command = [...prefix, join(folder, test), ...(isa ? ['cpu'] : [])];
+      const command = [...prefix, join(folder, test), ...(test === 'ops_golden' ? ['cpu'] : [])];
       runs.push(await testProgram(command, { env: { ...env, ...(isa && { WARPSIGHT_ISA: isa }) } }));
     }
   }
@@ -37,6 +40,8 @@ function isasHere() {
     avx_vnni: 'avx_vnni',
     avx512bw: 'avx512',
     avx512_vnni: 'avx512_vnni',
+    avx512_bf16: 'avx512_bf16',
+    amx_bf16: 'amx',
     asimd: 'neon',
     asimddp: 'neon_dotprod',
   };

@@ -1,4 +1,4 @@
-import { byteSize, type Float, type Quantization } from '../dtype';
+import { activationDtype, byteSize, type Float, type Quantization } from '../dtype';
 import { abortError, WarpsightError } from '../errors';
 import { native, type WeightLayout, type WeightRequest } from '../native';
 import { flagOf } from '../program';
@@ -50,7 +50,19 @@ export class WeightLoader {
     readonly compute: Float,
     /** What matrices are kept as. */
     readonly quantization: Quantization = 'none',
-  ) {}
+  ) {
+    if (device === 'cpu' && quantization === 'int8' && compute === 'bfloat16') {
+      throw new WarpsightError(
+        'ERR_CONFIG',
+        "quantization 'int8' leaves nothing to multiply in bfloat16: dtype must be 'auto' or 'float32'",
+      );
+    }
+  }
+
+  /** Dtype of the activations. */
+  get activations(): Float {
+    return activationDtype(this.device, this.compute);
+  }
 
   /**
    * A matrix [Σ rows, columns] of one or more stored tensors, one below the other; a stored [D, C, p, p] counts as [D, C·p·p].

@@ -108,7 +108,7 @@ export function blipParts(config: BlipConfig, load: WeightLoader): BlipParts {
     visionProjection: linear(load, 'vision_proj', projectionDim, Dv, 'float32'),
     textProjection: linear(load, 'text_proj', projectionDim, D, 'float32'),
     matchingHead: linear(load, 'itm_head', 2, D, 'float32'),
-    dtype: load.compute,
+    dtype: load.activations,
   };
 }
 

@@ -115,7 +115,7 @@ export class BlipImageTextMatching extends PairModel<BlipConfig> {
       await loader.load({ signal, onProgress });
       const { weights } = loader;
       return new BlipImageTextMatching(
-        { config, weights, device, dtype: parts.dtype, quantization, imageProcessor, tokenizer },
+        { config, weights, device, dtype: loader.compute, quantization, imageProcessor, tokenizer },
         parts,
       );
     });
@@ -236,7 +236,7 @@ export class BlipImageTextMatching extends PairModel<BlipConfig> {
   #vision(pixels: Tensor<'float32'>): Tensor<Float> {
     const { embedding, layers, postNorm } = this.#parts.vision;
     const T = this.#tokens;
-    let x = patchEmbed(pixels, embedding.weight, { ...embedding, dtype: this.dtype });
+    let x = patchEmbed(pixels, embedding.weight, { ...embedding, dtype: this.#parts.dtype });
     for (const layer of layers) x = encoderLayer(x, layer, { maxQueries: T, maxKeys: T });
     return norm(x, postNorm);
   }
@@ -336,10 +336,11 @@ export class BlipImageTextMatching extends PairModel<BlipConfig> {
   /** The rows of `count` pictures from `start` on, in the dtype of the activations. */
   #slice(rows: Tensor<'float32'>, start: number, count: number): Tensor<Float> {
     const T = this.#tokens;
+    const { dtype } = this.#parts;
     const whole = count * T === rows.shape[0];
     const index = Int32Array.from({ length: whole ? 0 : count * T }, (_, i) => start * T + i);
     const some = whole ? rows.reshape(rows.shape) : gatherRows(rows, Tensor.from(index, [index.length], { device: this.device }));
-    return this.dtype === 'float32' ? some : cast(some, this.dtype);
+    return dtype === 'float32' ? some : cast(some, dtype);
   }
 
   /** @param rows [F, Dv] @returns [B, 2] */
@@ -355,7 +356,7 @@ export class BlipImageTextMatching extends PairModel<BlipConfig> {
     const F = dim('F', bucket(rows.shape[0]! / T, 1, 2), T);
     const B = dim('B', bucket(pairs.length, 1, 2));
     const all: InputSpec[] = [
-      { shape: [F, hiddenSize], dtype: this.dtype },
+      { shape: [F, hiddenSize], dtype: this.#parts.dtype },
       { shape: [B, kSegmentFields], dtype: 'int32' },
       { shape: [B, kSegmentFields], dtype: 'int32' },
       ...inputs,
@@ -394,7 +395,7 @@ export class BlipImageTextMatching extends PairModel<BlipConfig> {
     const [ids, positions, segments, firstRows, firstSegments] = given;
     const pictures = (sequences: Tensor<'int32'>, maxQueries: number): Context<Float> | undefined =>
       context && { rows: context.rows, sequences: { segments: sequences, maxQueries, maxKeys: this.#tokens } };
-    let x = norm(embed(ids!, tokens, { positions: positions!, positionTable, dtype: this.dtype }), embeddingNorm); // [R, D]
+    let x = norm(embed(ids!, tokens, { positions: positions!, positionTable, dtype: this.#parts.dtype }), embeddingNorm); // [R, D]
     const every = context && pictures(context.segments, longest);
     for (const layer of layers)
       x = postNormLayer(x, layer, { segments: segments!, maxQueries: longest, maxKeys: longest }, every);

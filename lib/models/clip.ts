@@ -21,7 +21,12 @@ import type { VisionEncoder } from './vision-encoder';
 export interface LoadOptions {
   /** 'auto' (default): CUDA where it can be used, else the CPU; `model.device` says which. */
   readonly device?: DeviceName;
-  /** Arithmetic of activations. 'auto' (default): float32 on the CPU; on CUDA the checkpoint's own 16-bit type, float16 if it is float32. */
+  /**
+   * Arithmetic of activations. 'auto' (default): float32 on the CPU; on CUDA the checkpoint's own 16-bit type, float16 if it is float32.
+   *
+   * On the CPU 'bfloat16' rounds both operands of the weights' products, sums them in float32 and keeps everything else in float32: for processors with
+   * AVX512-BF16 or AMX; on another one loading fails with ERR_DTYPE, as nothing would be gained.
+   */
   readonly dtype?: 'auto' | Float;
   /**
    * What matrices are kept as: 'none' (default): their stored type; 'int8': one byte a number, on the CPU, which is smaller and faster at some

@@ -80,7 +80,7 @@ export function llamaParts(config: LlamaConfig, load: WeightLoader): LanguagePar
     norm: { weight: load.vector(['language_model.norm.weight'], D), eps },
     head: { weight: head },
     frequencies: Weight.vector(ropeFrequencies(config), { device: load.device }),
-    dtype: load.compute,
+    dtype: load.activations,
   };
 }
 

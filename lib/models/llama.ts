@@ -38,7 +38,6 @@ export interface LlamaGenerateOptions extends GenerateOptions {
  */
 export class Llama {
   readonly device: string;
-  readonly dtype: Float;
   readonly config: LlamaConfig;
   readonly tokenizer: Tokenizer | undefined;
   /** What `messages` go through; undefined where the checkpoint has none. */
@@ -50,6 +49,7 @@ export class Llama {
 
   private constructor(
     model: LanguageModel,
+    readonly dtype: Float,
     readonly quantization: Quantization,
     weights: readonly Weight[],
     tokenizer: Tokenizer | undefined,
@@ -61,7 +61,6 @@ export class Llama {
     this.chatTemplate = chatTemplate;
     this.#endIds = endIds;
     this.device = model.device;
-    this.dtype = model.parts.dtype;
     this.config = model.config;
     this.tokenizer = tokenizer;
   }
@@ -81,9 +80,10 @@ export class Llama {
       const quantization = chooseQuantization(options.quantization, device);
       const loader = new WeightLoader(checkpoint, device, chooseDtype(dtype, device, stored), quantization);
       const parts = llamaParts(config, loader);
-      await loader.load({ signal, onProgress, besides: cacheBytes(config, loader.compute, options.cacheTokens) });
+      await loader.load({ signal, onProgress, besides: cacheBytes(config, loader.activations, options.cacheTokens) });
       const model = new LanguageModel(config, parts, device, cacheTokens(options.cacheTokens, config));
-      return new Llama(model, quantization, [...loader.weights, parts.frequencies], tokenizer, chatTemplate, endIds);
+      const weights = [...loader.weights, parts.frequencies];
+      return new Llama(model, loader.compute, quantization, weights, tokenizer, chatTemplate, endIds);
     });
   }
 

@@ -43,7 +43,7 @@ export function llavaVisionParts(config: LlavaConfig, load: WeightLoader): { vis
     },
     preNorm: layerNorm(load, 'vision_model.pre_layrnorm', vision),
     layers: encoderLayers(load, 'vision_model.encoder.layers.', { ...vision, layers: layersRead(config) }, clipLayer),
-    dtype: load.compute,
+    dtype: load.activations,
   });
   const layer = (name: string, columns: number): Linear => ({
     weight: load.matrix([`multi_modal_projector.${name}.weight`], [text.hiddenSize, columns]),

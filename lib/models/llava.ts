@@ -55,6 +55,8 @@ export interface LlavaComposition {
   readonly endIds?: ReadonlySet<number> | undefined;
   /** What its matrices are kept as; 'none' by default. */
   readonly quantization?: Quantization | undefined;
+  /** What the weights are multiplied in, where that is not the dtype of the activations. */
+  readonly dtype?: Float | undefined;
   readonly config?: LlavaConfig | undefined;
 }
 
@@ -110,7 +112,7 @@ export class LLaVA {
       );
     }
     this.device = device;
-    this.dtype = llm.parts.dtype;
+    this.dtype = composition.dtype ?? llm.parts.dtype;
     this.quantization = composition.quantization ?? 'none';
     this.config = composition.config;
     this.tokenizer = composition.tokenizer;
@@ -136,19 +138,20 @@ export class LLaVA {
    * @throws {WarpsightError} ERR_CHECKPOINT, ERR_CONFIG, ERR_TOKENIZER, ERR_DEVICE, ERR_OUT_OF_MEMORY, ERR_ABORTED
    */
   static async fromPretrained(folderOrHubId: string | URL, options: GenerativeLoadOptions = {}): Promise<LLaVA> {
-    const { signal, dtype = 'auto', onProgress } = options;
+    const { signal, dtype: asked = 'auto', onProgress } = options;
     return withCheckpoint('LLaVA.fromPretrained', folderOrHubId, options, llamaNaming, async ({ checkpoint, folder, device }) => {
       const config = parseLlavaConfig(checkpoint.config);
       checkLlamaTensors(checkpoint.tensors, [...llavaTensors(config), ...llamaTensors(config.text)], config.text);
       const [imageProcessor, text] = await Promise.all([imageProcessorOf(folder), textOf(folder, config.text, signal)]);
       const stored = checkpoint.tensors.get(kTokens)?.stored.dtype;
       const quantization = chooseQuantization(options.quantization, device);
-      const loader = new WeightLoader(checkpoint, device, chooseDtype(dtype, device, stored), quantization);
+      const loader = new WeightLoader(checkpoint, device, chooseDtype(asked, device, stored), quantization);
       const parts = { ...llavaVisionParts(config, loader), llm: { config: config.text, parts: llamaParts(config.text, loader) } };
-      await loader.load({ signal, onProgress, besides: cacheBytes(config.text, loader.compute, options.cacheTokens) });
+      await loader.load({ signal, onProgress, besides: cacheBytes(config.text, loader.activations, options.cacheTokens) });
       const { imageTokenId } = config;
       const { cacheTokens } = options;
-      const llava = new LLaVA({ ...parts, ...text, imageTokenId, device, cacheTokens, imageProcessor, quantization, config });
+      const kind = { device, dtype: loader.compute, quantization };
+      const llava = new LLaVA({ ...parts, ...text, ...kind, imageTokenId, cacheTokens, imageProcessor, config });
       llava.#weights = [...loader.weights, parts.llm.parts.frequencies];
       return llava;
     });
@@ -293,7 +296,8 @@ export class LLaVA {
     const repeated = marks === count && rowsPerImage > 1 ? repeatMarks(ids, this.#imageTokenId, rowsPerImage) : ids;
     let next = 0;
     const index = repeated.map((id) => (id === this.#imageTokenId ? next++ : -1));
-    const features: Tensor<Float> = this.dtype === 'float32' ? rows : cast(rows, this.dtype);
+    const { dtype } = this.#language.parts;
+    const features: Tensor<Float> = dtype === 'float32' ? rows : cast(rows, dtype);
     if (features !== rows) rows.dispose();
     const spliced: SplicedFeatures = { features, index };
     return { ids: repeated, spliced };

@@ -68,7 +68,7 @@ function clipParts(config: ClipModelConfig, load: WeightLoader): ClipParts {
 
 function openaiParts(config: ClipConfig, load: WeightLoader): ClipParts {
   const { vision, text, projectionDim } = config;
-  const dtype = load.compute;
+  const dtype = load.activations;
   const V = 'vision_model';
   const T = 'text_model';
   const visionTower = tower(load, `${V}.encoder.layers.`, vision, clipLayer);
@@ -98,7 +98,7 @@ function openaiParts(config: ClipConfig, load: WeightLoader): ClipParts {
 
 function siglipParts(config: SiglipConfig, load: WeightLoader): ClipParts {
   const { vision, text } = config;
-  const dtype = load.compute;
+  const dtype = load.activations;
   const D = vision.hiddenSize;
   const head = 'vision_model.head';
   const inProjection = (first: number, count: number): Linear => ({

@@ -49,7 +49,7 @@ export async function tokenizerOf(folder: string, signal: AbortSignal | undefine
   return Tokenizer.fromPretrained(folder, signal ? { signal } : {});
 }
 
-/** Dtype of the activations; on the CPU sums and products are float32. */
+/** The dtype that a model multiplies in; whether a CPU can do so in bfloat16 is its backend's to say, when the first weight is made. */
 export function chooseDtype(asked: Float | 'auto', device: string, stored: string | undefined): Float {
   if (!['auto', 'float32', 'float16', 'bfloat16'].includes(asked)) {
     throw new WarpsightError(
@@ -58,10 +58,10 @@ export function chooseDtype(asked: Float | 'auto', device: string, stored: strin
     );
   }
   if (device === 'cpu') {
-    if (asked === 'auto' || asked === 'float32') return 'float32';
+    if (asked !== 'float16') return asked === 'auto' ? 'float32' : asked;
     throw new WarpsightError(
       'ERR_DTYPE',
-      `the CPU computes in float32: ${asked} needs a CUDA device (weights stay in their stored type either way)`,
+      'the CPU multiplies in float32 or bfloat16: float16 needs a CUDA device (weights stay in their stored type in float32)',
     );
   }
   if (asked !== 'auto') return asked;

@@ -14,7 +14,7 @@ export interface LoadedPairModel<Config> {
   readonly config: Config;
   readonly weights: readonly Weight[];
   readonly device: string;
-  /** Of the activations. */
+  /** That is multiplied in. */
   readonly dtype: Float;
   readonly quantization: Quantization;
   readonly imageProcessor: ImageProcessor | undefined;

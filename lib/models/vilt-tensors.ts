@@ -111,7 +111,7 @@ export async function viltParts(config: ViltConfig, load: WeightLoader): Promise
     finalNorm: layerNorm(load, 'vilt.layernorm', vision),
     pooler: linear(load, 'vilt.pooler.dense', D, D, 'float32'),
     head: viltHead(kind, outputs, config, load),
-    dtype: load.compute,
+    dtype: load.activations,
   };
 }
 

@@ -133,7 +133,7 @@ export class ViLT extends PairModel<ViltConfig> {
       await loader.load({ signal, onProgress });
       const { positions, norm } = parts.text;
       const weights = [...loader.weights, positions, norm.bias];
-      return new ViLT({ config, weights, device, dtype: parts.dtype, quantization, imageProcessor, tokenizer }, parts);
+      return new ViLT({ config, weights, device, dtype: loader.compute, quantization, imageProcessor, tokenizer }, parts);
     });
   }
 
@@ -292,7 +292,7 @@ export class ViLT extends PairModel<ViltConfig> {
     const T = dim('T', sizes.T);
     const B = dim('B', sizes.B);
     const inputs: InputSpec[] = [
-      { shape: [dim('F', sizes.F), D], dtype: this.dtype },
+      { shape: [dim('F', sizes.F), D], dtype: this.#parts.dtype },
       { shape: [T], dtype: 'int32' },
       { shape: [T], dtype: 'int32' },
       { shape: [T], dtype: 'int32' },

@@ -150,8 +150,9 @@ public:
     virtual std::unique_ptr<Recording> record(Stream& stream, const std::function<void()>& launches) = 0;
 
     /// `dtype` is the type that `source` delivers; `compute` the dtype of the activations it will meet (design.md, "dtype,
-    /// exactly"). A row of the source is `columns` wide. Called from loader threads, several at once. Throws ERR_DTYPE where this
-    /// backend has no kernel for the quantization, or the layout is no matrix.
+    /// exactly"), on the CPU the one that a matrix is multiplied in. A row of the source is `columns` wide. Called from loader
+    /// threads, several at once. Throws ERR_DTYPE where this backend has no kernel for `compute` or the quantization, or a layout
+    /// to be quantised is no matrix.
     virtual std::shared_ptr<const Weight> make_weight(WeightLayout layout, DType dtype, DType compute, Quantization quantization,
                                                       int64_t rows, int64_t columns, RowSource& source) = 0;
 };

@@ -372,7 +372,7 @@ static void weight_cases() {
         for (WeightLayout layout : {WeightLayout::matrix, WeightLayout::vector, WeightLayout::table}) {
             uint64_t begun = cpu::weight_bytes();
             CountingSource source(700);
-            auto weight = cpu::make_weight(layout, DType::float32, Quantization::none, 900, 700, source);
+            auto weight = cpu::make_weight(layout, DType::float32, DType::float32, Quantization::none, 900, 700, source);
             expect(source.largest <= 256 << 10, std::to_string(source.largest) + " bytes were read at once");
             expect(cpu::weight_bytes() == begun + weight->bytes, "the bytes are not counted");
             expect(weight->bytes < size_t(900 + 32) * 700 * 4 + 64, std::to_string(weight->bytes) + " bytes");
@@ -395,14 +395,14 @@ static void weight_cases() {
     check("loader threads make the same weights at once", [] {
         CountingSource source(333);
         auto want = std::dynamic_pointer_cast<const cpu::CpuWeight>(
-            cpu::make_weight(WeightLayout::matrix, DType::float32, Quantization::none, 500, 333, source));
+            cpu::make_weight(WeightLayout::matrix, DType::float32, DType::float32, Quantization::none, 500, 333, source));
         std::atomic<int> different{0};
         std::vector<std::thread> loaders;
         for (int t = 0; t < 4; ++t)
             loaders.emplace_back([&] {
                 CountingSource own(333);
                 auto got = std::dynamic_pointer_cast<const cpu::CpuWeight>(
-                    cpu::make_weight(WeightLayout::matrix, DType::float32, Quantization::none, 500, 333, own));
+                    cpu::make_weight(WeightLayout::matrix, DType::float32, DType::float32, Quantization::none, 500, 333, own));
                 different += got->bytes != want->bytes || std::memcmp(got->data, want->data, got->bytes) != 0;
             });
         for (std::thread& loader : loaders) loader.join();
@@ -410,13 +410,14 @@ static void weight_cases() {
     });
     check("a weight of integers is refused", [] {
         CountingSource source(2);
-        expect_error("ERR_DTYPE", "a weight is float32, float16 or bfloat16, got int32",
-                     [&] { cpu::make_weight(WeightLayout::matrix, DType::int32, Quantization::none, 2, 2, source); });
+        expect_error("ERR_DTYPE", "a weight is float32, float16 or bfloat16, got int32", [&] {
+            cpu::make_weight(WeightLayout::matrix, DType::int32, DType::float32, Quantization::none, 2, 2, source);
+        });
     });
     check("a weight larger than the machine is refused", [] {
         CountingSource source(1);
         for (int64_t rows : {int64_t(1) << 46, INT64_MAX - 40, INT64_MAX}) try {
-                cpu::make_weight(WeightLayout::matrix, DType::float32, Quantization::none, rows, 7, source);
+                cpu::make_weight(WeightLayout::matrix, DType::float32, DType::float32, Quantization::none, rows, 7, source);
                 throw std::runtime_error("it was made");
             } catch (const Error& error) {
                 expect(std::string(error.code()) == "ERR_OUT_OF_MEMORY", error.code());

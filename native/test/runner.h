@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -18,6 +19,7 @@ struct Value {
     enum class As { absent, tensor, matrix, vector, table } as = As::absent;
     DType dtype = DType::float32;
     Quantization quantization = Quantization::none;  // of a matrix
+    std::optional<DType> compute;                    // that a matrix is multiplied in, where not the activation dtype of the run
     bool storage = false;                            // dtype gives way to the activation dtype of the run
     Shape shape;
     std::vector<float> floats;
@@ -176,7 +178,8 @@ private:
         int64_t rows = value.shape.rank == 1 ? value.shape[0] : value.shape.rows();
         int64_t columns = value.shape.rank == 1 ? 1 : value.shape.last();
         MemorySource source(encode(value.floats, value.dtype), size_t(columns) * size_of(value.dtype));
-        out.weight = backend_->make_weight(layout, value.dtype, storage, value.quantization, rows, columns, source);
+        out.weight = backend_->make_weight(layout, value.dtype, value.compute.value_or(storage), value.quantization, rows,
+                                           columns, source);
         return out;
     }
 

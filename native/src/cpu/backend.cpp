@@ -100,9 +100,9 @@ public:
 
     std::unique_ptr<Recording> record(Stream&, const std::function<void()>&) override { return nullptr; }
 
-    std::shared_ptr<const Weight> make_weight(WeightLayout layout, DType dtype, DType, Quantization quantization, int64_t rows,
-                                              int64_t columns, RowSource& source) override {
-        return cpu::make_weight(layout, dtype, quantization, rows, columns, source);
+    std::shared_ptr<const Weight> make_weight(WeightLayout layout, DType dtype, DType compute, Quantization quantization,
+                                              int64_t rows, int64_t columns, RowSource& source) override {
+        return cpu::make_weight(layout, dtype, compute, quantization, rows, columns, source);
     }
 };
 

@@ -12,6 +12,10 @@
 #include <asm/hwcap.h>
 #include <sys/auxv.h>
 #endif
+#if defined(__x86_64__) && defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 #include "../error.h"
 #include "backend.h"
@@ -50,13 +54,25 @@ static uint64_t saved_states() {
 
 /// Instructions beside those that every processor of the architecture has.
 struct Instructions {
-    bool avx2 = false, avx_vnni = false, avx512 = false, avx512_vnni = false, neon_dotprod = false;
+    bool avx2 = false, avx_vnni = false, avx512 = false, avx512_vnni = false, avx512_bf16 = false, amx_bf16 = false,
+         neon_dotprod = false;
 };
 
 #if defined(__x86_64__) || defined(_M_X64)
 
-// Intel SDM volume 2, CPUID: leaf 1 ECX (12 FMA, 27 OSXSAVE, 29 F16C), leaf 7 EBX (5 AVX2, 16 AVX512F, 17 DQ, 30 BW, 31 VL) and
-// ECX (11 AVX512_VNNI), leaf 7 part 1 EAX (4 AVX-VNNI); XCR0 bits 1, 2 (SSE, AVX) and 5, 6, 7 (AVX-512).
+/// Linux gives a process the tiles of AMX when it asks for them (Documentation/arch/x86/xstate.rst), once for all of its threads.
+static bool ask_for_tiles() {
+#if defined(__x86_64__) && defined(__linux__)
+    constexpr long kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM
+    return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+#else
+    return false;
+#endif
+}
+
+// Intel SDM volume 2, CPUID: leaf 1 ECX (12 FMA, 27 OSXSAVE, 29 F16C), leaf 7 EBX (5 AVX2, 16 AVX512F, 17 DQ, 30 BW, 31 VL), ECX
+// (11 AVX512_VNNI) and EDX (22 AMX-BF16, 24 AMX-TILE), leaf 7 part 1 EAX (4 AVX-VNNI, 5 AVX512_BF16); XCR0 bits 1, 2 (SSE, AVX),
+// 5, 6, 7 (AVX-512) and 17, 18 (AMX).
 static Instructions instructions() {
     Instructions found;
     Registers basic = cpuid(1), more = cpuid(7);
@@ -68,9 +84,12 @@ static Instructions instructions() {
     if (!has(basic.c, {12, 27, 29})) return found;
     uint64_t states = saved_states();
     found.avx2 = (states & 0x6) == 0x6 && has(more.b, {5});
-    found.avx_vnni = found.avx2 && more.a >= 1 && has(cpuid(7, 1).a, {4});
+    const uint32_t later = more.a >= 1 ? cpuid(7, 1).a : 0;
+    found.avx_vnni = found.avx2 && has(later, {4});
     found.avx512 = found.avx2 && (states & 0xe6) == 0xe6 && has(more.b, {16, 17, 30, 31});
     found.avx512_vnni = found.avx512 && has(more.c, {11});
+    found.avx512_bf16 = found.avx512_vnni && has(later, {5});
+    found.amx_bf16 = found.avx512_bf16 && (states & 0x60000) == 0x60000 && has(more.d, {22, 24}) && ask_for_tiles();
     return found;
 }
 
@@ -93,16 +112,19 @@ static const std::vector<Level>& usable() {
     static const std::vector<Level> found = [] {
         const Instructions here = instructions();
         std::vector<Level> levels;
-        auto add = [&](bool can, const char* name, const Kernels* floats, const Int8Kernels* int8) {
-            if (can && floats && int8) levels.push_back({name, floats, int8});
+        auto add = [&](bool can, const char* name, const Kernels* floats, const Int8Kernels* int8,
+                       const BFloat16Kernels* bfloat16 = nullptr) {
+            if (can && floats && int8) levels.push_back({name, floats, int8, bfloat16});
         };
+        add(here.amx_bf16 && amx_bfloat16_kernels(), "amx", avx512_kernels(), avx512_vnni_int8_kernels(), amx_bfloat16_kernels());
+        add(here.avx512_bf16, "avx512_bf16", avx512_kernels(), avx512_vnni_int8_kernels(), avx512_bf16_kernels());
         add(here.avx512_vnni, "avx512_vnni", avx512_kernels(), avx512_vnni_int8_kernels());
         add(here.avx512, "avx512", avx512_kernels(), avx512_int8_kernels());
         add(here.avx_vnni, "avx_vnni", avx2_kernels(), avx_vnni_int8_kernels());
         add(here.avx2, "avx2", avx2_kernels(), avx2_int8_kernels());
         add(here.neon_dotprod, "neon_dotprod", neon_kernels(), neon_dotprod_int8_kernels());
         add(true, "neon", neon_kernels(), generic_int8_kernels());
-        add(true, "generic", generic_kernels(), generic_int8_kernels());
+        add(true, "generic", generic_kernels(), generic_int8_kernels(), generic_bfloat16_kernels());
         return levels;
     }();
     return found;

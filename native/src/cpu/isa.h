@@ -3,6 +3,7 @@
 #pragma once
 
 #include "kernels.h"
+#include "kernels_bfloat16.h"
 #include "kernels_int8.h"
 
 namespace warpsight::cpu {
@@ -12,6 +13,7 @@ struct Level {
     const char* name;
     const Kernels* floats;
     const Int8Kernels* int8;
+    const BFloat16Kernels* bfloat16;  // null where no instruction multiplies it; generic has one for tests
 };
 
 /// Chosen once per process. Throws ERR_CONFIG if WARPSIGHT_ISA names one that can't be used here.

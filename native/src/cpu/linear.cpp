@@ -2,6 +2,7 @@
 #include <cstring>
 
 #include "limits.h"
+#include "linear_bfloat16.h"
 #include "linear_int8.h"
 #include "partition.h"
 #include "plan.h"
@@ -17,16 +18,23 @@ static void pack_row(const float* row, int64_t K, int64_t rows, float* to) {
     if (k < K) std::memcpy(to, row + k, size_t(K - k) * sizeof(float));
 }
 
-/// Workspace of `multiply` with a weight of this dtype.
-static size_t packed_bytes(DType dtype, int64_t M, int64_t K) {
-    return dtype == DType::int8 ? int8_packed_bytes(M, K) : size_t(M * padded(K)) * sizeof(float);
+/// Workspace of `multiply` with a packed copy of M rows.
+static size_t packed_bytes(const CpuWeight& weight, int64_t M) {
+    const int64_t K = weight.columns;
+    if (weight.dtype == DType::int8) return int8_packed_bytes(M, K);
+    return weight.in_pairs ? bfloat16_packed_bytes(M, K) : size_t(M * padded(K)) * sizeof(float);
 }
 
-/// Packs rows 0 … M − 1, of which read(row) gives the floats, and multiplies. gemm has everything but `blocks` and, where packing
-/// is needed, `a`.
+/// Packs rows 0 … M − 1, of which read(row) gives the floats, and multiplies. gemm has M, the epilogue and, where no packing is
+/// needed, `a`.
 template <typename Read>
-static void multiply(Gemm gemm, void* workspace, const Read& read) {
-    if (gemm.dtype == DType::int8) return multiply_int8(gemm, workspace, read);
+static void multiply(const CpuWeight& weight, Gemm gemm, void* workspace, const Read& read) {
+    gemm.N = weight.rows;
+    gemm.K = weight.columns;
+    gemm.panels = weight.data;
+    gemm.dtype = weight.dtype;
+    if (weight.dtype == DType::int8) return multiply_int8(gemm, workspace, read);
+    if (weight.in_pairs) return multiply_bfloat16(gemm, workspace, read);
     float* packed = static_cast<float*>(workspace);
     const Kernels& k = kernels();
     if (gemm.M == 0 || gemm.N == 0) return;
@@ -50,8 +58,9 @@ static void multiply(Gemm gemm, void* workspace, const Read& read) {
     });
 }
 
-static std::string gemm_name(DType dtype) {
-    if (dtype == DType::int8) return int8_gemm_name();
+static std::string gemm_name(const CpuWeight& weight) {
+    if (weight.dtype == DType::int8) return int8_gemm_name();
+    if (weight.in_pairs) return bfloat16_gemm_name();
     return "gemm_" + std::string(kernels().isa) + "_" + std::to_string(kernels().mr) + "x" + std::to_string(kernels().nr);
 }
 
@@ -90,9 +99,9 @@ std::unique_ptr<Step> plan(const Linear& op, const StepSpec& spec) {
     const Shape x = input(spec, 0).shape;
     const int64_t N = weight->rows, K = weight->columns;
     // a single row of floats is its own packed form
-    auto packs = [is_int8 = weight->dtype == DType::int8](int64_t M) { return M > 1 || is_int8; };
-    const size_t packed = packs(x.rows()) ? packed_bytes(weight->dtype, x.rows(), K) : 0, both = gated ? size_t(x.rows() * N) : 0;
-    const std::string name = gemm_name(weight->dtype);
+    auto packs = [floats = weight->dtype != DType::int8 && !weight->in_pairs](int64_t M) { return M > 1 || !floats; };
+    const size_t packed = packs(x.rows()) ? packed_bytes(*weight, x.rows()) : 0, both = gated ? size_t(x.rows() * N) : 0;
+    const std::string name = gemm_name(*weight);
     return make_step(gated ? name + "+silu_gate" : name, spec, 2.0 * double(x.rows()) * double(N) * double(K),
                      packed + both * sizeof(float), [=](const StepArguments& a) {
                          const float* x = floats_at(a.inputs, 0);
@@ -100,15 +109,14 @@ std::unique_ptr<Step> plan(const Linear& op, const StepSpec& spec) {
                          char* workspace = static_cast<char*>(a.workspace);
                          float* product =
                              gated ? reinterpret_cast<float*>(workspace + packed) : y;  // [M, N], rows of gate and up if gated
-                         Gemm gemm{.M = a.inputs[0].shape.rows(), .N = N, .K = K, .a = x, .panels = weight->data};
-                         gemm.dtype = weight->dtype;
+                         Gemm gemm{.M = a.inputs[0].shape.rows(), .a = x};
                          gemm.end = {.activation = op.activation,
                                      .bias = floats_of(bias),
                                      .residual = floats_at(a.inputs, 3),
                                      .y = product,
                                      .residual_stride = N,
                                      .y_stride = N};
-                         multiply(gemm, packs(gemm.M) ? workspace : nullptr, [&](int64_t row) { return x + row * K; });
+                         multiply(*weight, gemm, packs(gemm.M) ? workspace : nullptr, [&](int64_t row) { return x + row * K; });
                          if (!gated) return;
                          for_rows(gemm.M, N, [&](int64_t first, int64_t last) {
                              for (int64_t r = first; r < last; ++r)
@@ -127,8 +135,8 @@ std::unique_ptr<Step> plan(const PatchEmbed& op, const StepSpec& spec) {
     if (s[1] * patch * patch != K)
         throw Error("ERR_SHAPE", "patchEmbed: weight must be [D, " + std::to_string(s[1] * patch * patch) + "], its rows are " +
                                      std::to_string(K));
-    const size_t workspace = packed_bytes(weight->dtype, most_rows, K);
-    const std::string name = gemm_name(weight->dtype);
+    const size_t workspace = packed_bytes(*weight, most_rows);
+    const std::string name = gemm_name(*weight);
     return make_step(name, spec, 2.0 * double(most_rows) * double(D) * double(K), workspace, [=](const StepArguments& a) {
         const TensorView& pixels = a.inputs[0];
         const int64_t n = pixels.shape[0], C = pixels.shape[1], H = pixels.shape[2], W = pixels.shape[3];
@@ -140,7 +148,7 @@ std::unique_ptr<Step> plan(const PatchEmbed& op, const StepSpec& spec) {
             if (place) kernels().add(front, place, row, D);
             else std::memcpy(row, front, size_t(D) * sizeof(float));
         }
-        Gemm gemm{.M = n * patches, .N = D, .K = K, .panels = weight->data, .dtype = weight->dtype};
+        Gemm gemm{.M = n * patches};
         gemm.end = {.bias = floats_of(bias),
                     .residual = place,
                     .y = y,
@@ -149,7 +157,7 @@ std::unique_ptr<Step> plan(const PatchEmbed& op, const StepSpec& spec) {
                     .patches = patches,
                     .tokens = tokens,
                     .first = first};
-        multiply(gemm, a.workspace, [&](int64_t row) {
+        multiply(*weight, gemm, a.workspace, [&](int64_t row) {
             const float* corner = pixels.as<float>() + row / patches * C * H * W + (row % patches / across * patch) * W +
                                   row % patches % across * patch;
             float* out = thread_scratch(size_t(K));

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <cstring>
 #include <string>
+#include <vector>
 
+#include "bfloat16.h"
 #include "isa.h"
 #include "memory.h"
 
@@ -144,10 +146,9 @@ static void pack_rows(const T* from, int64_t rows, int64_t K, T* to, int64_t nr)
         for (int64_t j = 0; j < rows; ++j) to[k0 * nr + j] = from[j * K + k0];
 }
 
+/// N rows of K elements into panels [ceil(N/nr)][K][nr].
 template <typename T>
-static void pack_panels(CpuWeight& weight, RowSource& source) {
-    const int64_t nr = kernels().nr, K = weight.columns, N = weight.rows;
-    T* panels = static_cast<T*>(weight.data);
+static void pack_panels(T* panels, int64_t N, int64_t K, int64_t nr, RowSource& source) {
     read_chunks(source, N, K, sizeof(T), [&](int64_t first, int64_t count, const void* memory) {
         const T* from = static_cast<const T*>(memory);
         for (int64_t row = first; row < first + count;) {
@@ -164,6 +165,48 @@ static void pack_panels(CpuWeight& weight, RowSource& source) {
 #if defined(__SSE2__)
     _mm_sfence();  // before another thread reads what was streamed
 #endif
+}
+
+/// Rows of another source, rounded to bfloat16, with zeros behind them up to `columns`.
+class RoundedRows final : public RowSource {
+public:
+    RoundedRows(RowSource& source, DType dtype, int64_t own_columns, int64_t columns)
+        : source_(source), dtype_(dtype), own_columns_(own_columns), columns_(columns) {}
+
+    void read_rows(int64_t row, int64_t count, void* destination) override {
+        uint16_t* to = static_cast<uint16_t*>(destination);
+        if (dtype_ == DType::bfloat16 && own_columns_ == columns_) return source_.read_rows(row, count, to);
+        stored_.resize(size_t(count * own_columns_) * size_of(dtype_));
+        source_.read_rows(row, count, stored_.data());
+        floats_.resize(size_t(own_columns_));
+        for (int64_t r = 0; r < count; ++r, to += columns_) {
+            kernels().widen(stored_.data() + size_t(r * own_columns_) * size_of(dtype_), dtype_, floats_.data(), own_columns_);
+            for (int64_t k = 0; k < own_columns_; ++k) to[k] = bfloat16_of(floats_[size_t(k)]);
+            std::fill(to + own_columns_, to + columns_, uint16_t(0));
+        }
+    }
+
+private:
+    RowSource& source_;
+    DType dtype_;
+    int64_t own_columns_, columns_;
+    std::vector<char> stored_;
+    std::vector<float> floats_;
+};
+
+static std::shared_ptr<const Weight> make_pairs(DType dtype, int64_t rows, int64_t columns, RowSource& source) {
+    const BFloat16Kernels* k = level().bfloat16;
+    if (!k)
+        throw Error("ERR_DTYPE", std::string("products in bfloat16 need AVX512-BF16 or AMX on the cpu: this one computes with ") +
+                                     level().name + "; use float32");
+    const int64_t padded = (columns / kBFloat16Group + (columns % kBFloat16Group != 0)) * kBFloat16Group;
+    const int64_t panels = rows / k->nr + (rows % k->nr != 0);
+    auto weight = std::make_shared<CpuWeight>(WeightLayout::matrix, DType::bfloat16, rows, columns,
+                                              checked_bytes(panels, padded, sizeof(uint16_t) * size_t(k->nr)));
+    weight->in_pairs = true;
+    RoundedRows rounded(source, dtype, columns, padded);
+    pack_panels(static_cast<uint32_t*>(weight->data), rows, padded / 2, k->nr, rounded);
+    return weight;
 }
 
 static std::shared_ptr<const Weight> quantize(DType dtype, int64_t rows, int64_t columns, RowSource& source) {
@@ -199,21 +242,22 @@ static void read_floats(CpuWeight& weight, DType dtype, RowSource& source) {
     });
 }
 
-std::shared_ptr<const Weight> make_weight(WeightLayout layout, DType dtype, Quantization quantization, int64_t rows,
-                                          int64_t columns, RowSource& source) {
+std::shared_ptr<const Weight> make_weight(WeightLayout layout, DType dtype, DType compute, Quantization quantization,
+                                          int64_t rows, int64_t columns, RowSource& source) {
     if (dtype != DType::float32 && dtype != DType::float16 && dtype != DType::bfloat16)
         throw Error("ERR_DTYPE", std::string("a weight is float32, float16 or bfloat16, got ") + name_of(dtype));
     if (quantization == Quantization::int8) {
         if (layout == WeightLayout::matrix) return quantize(dtype, rows, columns, source);
         throw Error("ERR_DTYPE", "only a matrix can be kept as int8");
     }
+    if (compute == DType::bfloat16 && layout == WeightLayout::matrix) return make_pairs(dtype, rows, columns, source);
     switch (layout) {
         case WeightLayout::matrix: {
             const int64_t nr = kernels().nr, padded = rows > INT64_MAX - nr ? rows : (rows + nr - 1) / nr * nr;
             auto weight =
                 std::make_shared<CpuWeight>(layout, dtype, rows, columns, checked_bytes(padded, columns, size_of(dtype)));
-            if (dtype == DType::float32) pack_panels<float>(*weight, source);
-            else pack_panels<uint16_t>(*weight, source);
+            if (dtype == DType::float32) pack_panels(static_cast<float*>(weight->data), rows, columns, nr, source);
+            else pack_panels(static_cast<uint16_t*>(weight->data), rows, columns, nr, source);
             return weight;
         }
         case WeightLayout::vector: {
