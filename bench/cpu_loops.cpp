@@ -119,8 +119,8 @@ public:
             Operand operand{.present = true, .dtype = input.dtype, .shape = input.shape};
             if (input.weight) {
                 Numbers source(input.shape.last(), input.dtype);
-                operand.weight =
-                    backend_->make_weight(input.layout, input.dtype, DType::float32, input.shape[0], input.shape[1], source);
+                operand.weight = backend_->make_weight(input.layout, input.dtype, DType::float32, Quantization::none,
+                                                       input.shape[0], input.shape[1], source);
             }
             spec.inputs.push_back(operand);
             inputs_.push_back(input.weight ? TensorView{} : place(input.shape));

@@ -234,7 +234,7 @@ private:
         StepSpec spec{.op = Linear{}, .inputs = std::vector<Operand>(4), .outputs = {{true, dtype_, {M, N}}}};
         spec.inputs[0] = {.present = true, .dtype = dtype_, .shape = {M, K}};
         spec.inputs[1] = {.present = true, .dtype = dtype_, .shape = {N, K}};
-        spec.inputs[1].weight = backend.make_weight(WeightLayout::matrix, dtype_, dtype_, N, K, source);
+        spec.inputs[1].weight = backend.make_weight(WeightLayout::matrix, dtype_, dtype_, Quantization::none, N, K, source);
         copy->step = backend.plan(spec);
         return copy;
     }

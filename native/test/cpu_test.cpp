@@ -364,7 +364,7 @@ static void weight_cases() {
                                 {nr + 3, (44 << 10) / size},
                                 {6, (200 << 10) / size}}) {
                 PatternSource source(size_t(K * size));
-                auto weight = cpu::make_weight(WeightLayout::matrix, dtype, N, K, source);
+                auto weight = cpu::make_weight(WeightLayout::matrix, dtype, DType::float32, Quantization::none, N, K, source);
                 expect_panels(static_cast<const cpu::CpuWeight&>(*weight), N, K, size_t(size));
             }
         });
@@ -383,14 +383,15 @@ static void weight_cases() {
     check("an int8 weight is read in the same chunks, takes a byte a number, and is a matrix", [] {
         uint64_t begun = cpu::weight_bytes();
         CountingSource source(700);
-        auto weight = cpu::make_weight(WeightLayout::matrix, DType::float32, Quantization::int8, 900, 700, source);
+        auto weight =
+            cpu::make_weight(WeightLayout::matrix, DType::float32, DType::float32, Quantization::int8, 900, 700, source);
         expect(source.largest <= 256 << 10, std::to_string(source.largest) + " bytes were read at once");
         expect(weight->dtype == DType::int8, name_of(weight->dtype));
         expect(weight->bytes < size_t(900 + 32) * (704 + 8) + 64, std::to_string(weight->bytes) + " bytes");
         expect(cpu::weight_bytes() == begun + weight->bytes, "the bytes are not counted");
         for (WeightLayout layout : {WeightLayout::vector, WeightLayout::table})
             expect_error("ERR_DTYPE", "only a matrix can be kept as int8",
-                         [&] { cpu::make_weight(layout, DType::float32, Quantization::int8, 900, 700, source); });
+                         [&] { cpu::make_weight(layout, DType::float32, DType::float32, Quantization::int8, 900, 700, source); });
     });
     check("loader threads make the same weights at once", [] {
         CountingSource source(333);
