@@ -281,7 +281,7 @@ async function prompts(vocabulary: number): Promise<{ random: number[][]; templa
     return { random, template: templatePrompts(kThings.length, vocabulary), tokenizer: 'none: ids of the same pattern' };
   const tokenizer = await Tokenizer.fromPretrained(folder);
   const { ids } = await tokenizer.encodeBatch(kThings.map((thing) => `a photo of a ${thing}.`));
-  return { random, template: ids.map((row) => [...row]), tokenizer: folder };
+  return { random, template: ids.map((row) => [...row]), tokenizer: "that of OpenAI's CLIP" };
 }
 
 async function plansOf(run: Run, kinds: readonly Kind[], threadCounts: readonly number[], batches: readonly number[]) {
