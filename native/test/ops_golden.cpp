@@ -421,9 +421,11 @@ static void int8_cases(Suite& s) {
     kinds[6] = all(K, 0), kinds[6][70] = -2.5f;
     kinds[7][74] = NAN;
     kinds[8][11] = -INFINITY;
-    for (size_t i = 0; i < kinds.size(); ++i)
-        s.check("int8/row-" + std::to_string(i),
-                int8_case(Activation::none, 1, N, K, kinds[i], random.normals(N * K), absent(), absent()));
+    for (size_t i = 0; i < kinds.size(); ++i) {
+        Case c = int8_case(Activation::none, 1, N, K, kinds[i], random.normals(N * K), absent(), absent());
+        if (i == 0 || i == 3) c.tolerance = 0;  // nothing at all comes out
+        s.check("int8/row-" + std::to_string(i), std::move(c));
+    }
     for (size_t i : {0, 7, 8}) {  // one among ordinary ones
         std::vector<float> x = random.normals(9 * K);
         std::copy(kinds[i].begin(), kinds[i].end(), x.begin() + 4 * K);
