@@ -26,22 +26,10 @@
 #include "../src/cpu/memory.h"
 #include "../src/cpu/packed_weight.h"
 #include "../src/cpu/pool.h"
+#include "check.h"
 #include "runner.h"
 
 namespace warpsight::test {
-
-static int passed = 0, failed = 0;
-
-static void check(const std::string& name, const std::function<void()>& act) {
-    try {
-        act();
-        ++passed;
-        std::printf("ok    %s\n", name.c_str());
-    } catch (const std::exception& error) {
-        ++failed;
-        std::printf("FAIL  %s: %s\n", name.c_str(), error.what());
-    }
-}
 
 static void expect(bool holds, const std::string& otherwise) {
     if (!holds) throw std::runtime_error(otherwise);

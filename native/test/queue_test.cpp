@@ -14,21 +14,9 @@
 
 #include "../src/cpu/backend.h"
 #include "../src/queue.h"
+#include "check.h"
 
 namespace warpsight::test {
-
-static int passed = 0, failed = 0;
-
-static void check(const std::string& name, const std::function<void()>& act) {
-    try {
-        act();
-        ++passed;
-        std::printf("ok    %s\n", name.c_str());
-    } catch (const std::exception& error) {
-        ++failed;
-        std::printf("FAIL  %s: %s\n", name.c_str(), error.what());
-    }
-}
 
 static void expect_equal(const std::string& got, const std::string& want) {
     if (got != want) throw std::runtime_error("got " + got + ", want " + want);

@@ -451,7 +451,8 @@ void softmax(const float* x, float* y, int64_t rows, int64_t D) {
 // --------------------------------------------------------------------------------------------------------- elementwise
 
 void activate_all(Activation activation, const float* x, float* y, int64_t count) {
-    along(count, [&](int64_t d, int n) { store_some(y + d, activate(activation, load_some(x + d, n)), n); });
+    with_activation(activation,
+                    [&](auto act) { along(count, [&](int64_t d, int n) { store_some(y + d, act(load_some(x + d, n)), n); }); });
 }
 
 void silu_gate(const float* gate, const float* up, float* y, int64_t count) {

@@ -6,7 +6,6 @@
 // Included inside an unnamed namespace, behind tile.h; like kernels_impl.h without the standard library's templates.
 
 constexpr int NV = kColumns / W;                      // vectors across a register tile
-constexpr int kMaxBlocks = 16;                        // row blocks of one tile(): their sums stay in L1
 constexpr int64_t kLine = 64 / int64_t(sizeof(Row));  // k of a row that lie together: one cache line
 constexpr int kLimit = 127;
 constexpr bool kSigned = sizeof(Row) == 2;

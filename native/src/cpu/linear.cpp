@@ -1,11 +1,9 @@
 // linear and patchEmbed: rows packed into blocks, times panels of the weight.
 #include <cstring>
 
-#include "limits.h"
 #include "linear_bfloat16.h"
 #include "linear_int8.h"
-#include "partition.h"
-#include "plan.h"
+#include "multiply_parts.h"
 
 namespace warpsight::cpu {
 
@@ -40,22 +38,14 @@ static void multiply(const CpuWeight& weight, Gemm gemm, void* workspace, const 
     if (gemm.M == 0 || gemm.N == 0) return;
     count_multiply_adds(gemm.M * gemm.N * gemm.K);
     gemm.blocks = ceil_div(gemm.M, k.mr);
-    const double work = double(gemm.M) * double(gemm.N) * double(std::max<int64_t>(1, gemm.K));
     if (packed) {
-        parallel_if_worth(double(gemm.M) * double(gemm.K), gemm.blocks, [&](int64_t block) {
-            int64_t first = block * gemm.M / gemm.blocks, rows = (block + 1) * gemm.M / gemm.blocks - first;
-            for (int64_t r = 0; r < rows; ++r)
-                pack_row(read(first + r), gemm.K, rows, packed + first * padded(gemm.K) + r * kGroup);
+        pack_blocks(gemm.M, gemm.K, gemm.blocks, [&](int64_t row, int64_t first, int64_t rows) {
+            pack_row(read(row), gemm.K, rows, packed + first * padded(gemm.K) + (row - first) * kGroup);
         });
         gemm.a = packed;
     }
-    const Partition parts = partition(gemm.M, gemm.N, gemm.K, {k.mr, k.nr, sizeof(float), int64_t(size_of(gemm.dtype)), kGroup},
-                                      level_2_bytes(), pool_threads());
-    parallel_if_worth(work, parts.items(), [&](int64_t index) {
-        const GemmPart part = parts.item(index);
-        const int64_t sums = part.depth < gemm.K ? parts.rows_of(part) * k.nr * (part.last_panel - part.first_panel) : 0;
-        k.gemm_tiles(gemm, part, sums > 0 ? thread_scratch(size_t(sums)) : nullptr);
-    });
+    const Tile tile{k.mr, k.nr, sizeof(float), int64_t(size_of(gemm.dtype)), kGroup};
+    multiply_parts(gemm.M, gemm.N, gemm.K, tile, 1, [&](const GemmPart& part, float* sums) { k.gemm_tiles(gemm, part, sums); });
 }
 
 static std::string gemm_name(const CpuWeight& weight) {

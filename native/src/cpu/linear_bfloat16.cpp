@@ -1,8 +1,6 @@
 #include "linear_bfloat16.h"
 
-#include "limits.h"
-#include "partition.h"
-#include "plan.h"
+#include "multiply_parts.h"
 
 namespace warpsight::cpu {
 
@@ -18,19 +16,12 @@ void multiply_bfloat16(const Gemm& gemm, void* packed, const std::function<const
     uint16_t* rows_at = static_cast<uint16_t*>(packed);
     BFloat16Gemm product{.M = M, .N = N, .K = K, .blocks = ceil_div(M, k.mr), .a = rows_at, .end = gemm.end};
     product.panels = static_cast<const uint16_t*>(gemm.panels);
-    parallel_if_worth(double(M) * double(K), product.blocks, [&](int64_t block) {
-        const int64_t first = block * M / product.blocks, rows = (block + 1) * M / product.blocks - first;
-        for (int64_t r = 0; r < rows; ++r) k.pack_row(read(first + r), K, rows, rows_at + first * padded(K) + r * kBFloat16Group);
+    pack_blocks(M, K, product.blocks, [&](int64_t row, int64_t first, int64_t rows) {
+        k.pack_row(read(row), K, rows, rows_at + first * padded(K) + (row - first) * kBFloat16Group);
     });
-    // at least twice as fast as as many multiply-adds of floats
-    const double work = double(M) * double(N) * double(std::max<int64_t>(1, K)) / 2;
-    const Partition parts = partition(M, N, padded(K), {k.mr, k.nr, sizeof(uint16_t), sizeof(uint16_t), kBFloat16Group},
-                                      level_2_bytes(), pool_threads());
-    parallel_if_worth(work, parts.items(), [&](int64_t index) {
-        const GemmPart part = parts.item(index);
-        const int64_t sums = part.depth < padded(K) ? parts.rows_of(part) * k.nr * (part.last_panel - part.first_panel) : 0;
-        k.tiles(product, part, sums > 0 ? thread_scratch(size_t(sums)) : nullptr);
-    });
+    constexpr double kSpeed = 2;  // at least
+    multiply_parts(M, N, padded(K), {k.mr, k.nr, sizeof(uint16_t), sizeof(uint16_t), kBFloat16Group}, kSpeed,
+                   [&](const GemmPart& part, float* sums) { k.tiles(product, part, sums); });
 }
 
 std::string bfloat16_gemm_name() {

@@ -1,8 +1,6 @@
 #include "linear_int8.h"
 
-#include "limits.h"
-#include "partition.h"
-#include "plan.h"
+#include "multiply_parts.h"
 
 namespace warpsight::cpu {
 
@@ -23,20 +21,12 @@ void multiply_int8(const Gemm& gemm, void* packed, const std::function<const flo
     char* rows_at = static_cast<char*>(packed) + round_up_64(M * int64_t(sizeof(RowScale)));
     product.rows = scales;
     product.a = rows_at;
-    parallel_if_worth(double(M) * double(K), product.blocks, [&](int64_t block) {
-        const int64_t first = block * M / product.blocks, rows = (block + 1) * M / product.blocks - first;
-        for (int64_t r = 0; r < rows; ++r)
-            scales[first + r] = k.pack_row(read(first + r), K, rows, rows_at + first * row_bytes + r * 64);
+    pack_blocks(M, K, product.blocks, [&](int64_t row, int64_t first, int64_t rows) {
+        scales[row] = k.pack_row(read(row), K, rows, rows_at + first * row_bytes + (row - first) * 64);
     });
-    // about a quarter of the time that as many multiply-adds of floats take
-    const double work = double(M) * double(N) * double(std::max<int64_t>(1, K)) / 4;
-    const int64_t depth = ceil_div(K, 8) * 8;  // as deep as panels are
-    const Partition parts = partition(M, N, depth, {k.mr, k.nr, 64 / k.group, 1, k.group}, level_2_bytes(), pool_threads());
-    parallel_if_worth(work, parts.items(), [&](int64_t index) {
-        const GemmPart part = parts.item(index);
-        const int64_t sums = part.depth < depth ? parts.rows_of(part) * k.nr * (part.last_panel - part.first_panel) : 0;
-        k.tiles(product, part, sums > 0 ? reinterpret_cast<int32_t*>(thread_scratch(size_t(sums))) : nullptr);
-    });
+    constexpr double kSpeed = 4;  // about
+    multiply_parts(M, N, ceil_div(K, 8) * 8, {k.mr, k.nr, 64 / k.group, 1, k.group}, kSpeed,
+                   [&](const GemmPart& part, float* sums) { k.tiles(product, part, reinterpret_cast<int32_t*>(sums)); });
 }
 
 std::string int8_gemm_name() {

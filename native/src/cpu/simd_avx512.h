@@ -40,23 +40,7 @@ inline vf scale2(vf x, vf n) { return {_mm512_scalef_ps(x.v, n.v)}; }
 inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1); }
 inline void prefetch_near(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
 
-inline void transpose_8(const float* from, int64_t stride, float* to, int64_t to_stride) {
-    __m256 rows[8], pairs[8];
-    for (int i = 0; i < 8; ++i) rows[i] = _mm256_loadu_ps(from + i * stride);
-    for (int i = 0; i < 8; i += 2) {
-        pairs[i] = _mm256_unpacklo_ps(rows[i], rows[i + 1]);
-        pairs[i + 1] = _mm256_unpackhi_ps(rows[i], rows[i + 1]);
-    }
-    for (int i = 0; i < 8; i += 4)
-        for (int j = 0; j < 2; ++j) {
-            rows[i + 2 * j] = _mm256_shuffle_ps(pairs[i + j], pairs[i + 2 + j], 0x44);
-            rows[i + 2 * j + 1] = _mm256_shuffle_ps(pairs[i + j], pairs[i + 2 + j], 0xee);
-        }
-    for (int i = 0; i < 4; ++i) {
-        _mm256_storeu_ps(to + i * to_stride, _mm256_permute2f128_ps(rows[i], rows[i + 4], 0x20));
-        _mm256_storeu_ps(to + (i + 4) * to_stride, _mm256_permute2f128_ps(rows[i], rows[i + 4], 0x31));
-    }
-}
+#include "transpose_avx.h"
 
 /// to[j·to_stride + i] = from[i·stride + j] for i, j < W.
 inline void transpose(const float* from, int64_t stride, float* to, int64_t to_stride) {

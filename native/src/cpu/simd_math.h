@@ -57,19 +57,20 @@ inline vf tanh(vf x) {
     return select(less(a, set1(0.625f)), small, large);
 }
 
-inline vf activate(Activation activation, vf x) {
+/// f(act) with the activation as a function of a vector: chosen here, outside of f's loops.
+template <typename F>
+inline void with_activation(Activation activation, F f) {
     switch (activation) {
         case Activation::none:
-        case Activation::silu_gate: return x;  // what joins two columns is done behind the product
-        case Activation::gelu: return gelu(x);
-        case Activation::gelu_tanh: return gelu_tanh(x);
-        case Activation::quick_gelu: return quick_gelu(x);
-        case Activation::silu: return silu(x);
-        case Activation::relu: return max(zero(), x);
-        case Activation::tanh: return tanh(x);
-        case Activation::sigmoid: return sigmoid(x);
+        case Activation::silu_gate: return f([](vf x) { return x; });  // what joins two columns is done behind the product
+        case Activation::gelu: return f([](vf x) { return gelu(x); });
+        case Activation::gelu_tanh: return f([](vf x) { return gelu_tanh(x); });
+        case Activation::quick_gelu: return f([](vf x) { return quick_gelu(x); });
+        case Activation::silu: return f([](vf x) { return silu(x); });
+        case Activation::relu: return f([](vf x) { return max(zero(), x); });
+        case Activation::tanh: return f([](vf x) { return tanh(x); });
+        case Activation::sigmoid: return f([](vf x) { return sigmoid(x); });
     }
-    return x;
 }
 
 /// The lanes' sum: halves are added until one is left.

@@ -63,19 +63,8 @@ inline void finish_rows(const Epilogue& end, int64_t m0, int64_t rows, int64_t n
     }
 }
 
-/// The same with the epilogue's activation: chosen here, outside of the loops.
+/// The same with the epilogue's activation.
 template <typename Sums>
 inline void finish(const Epilogue& end, int64_t m0, int64_t rows, int64_t n0, int64_t columns, Sums sums) {
-    auto with = [&](auto act) { finish_rows(end, m0, rows, n0, columns, sums, act); };
-    switch (end.activation) {
-        case Activation::none:
-        case Activation::silu_gate: return with([](vf x) { return x; });  // what joins two columns is done behind the product
-        case Activation::gelu: return with([](vf x) { return gelu(x); });
-        case Activation::gelu_tanh: return with([](vf x) { return gelu_tanh(x); });
-        case Activation::quick_gelu: return with([](vf x) { return quick_gelu(x); });
-        case Activation::silu: return with([](vf x) { return silu(x); });
-        case Activation::relu: return with([](vf x) { return max(zero(), x); });
-        case Activation::tanh: return with([](vf x) { return tanh(x); });
-        case Activation::sigmoid: return with([](vf x) { return sigmoid(x); });
-    }
+    with_activation(end.activation, [&](auto act) { finish_rows(end, m0, rows, n0, columns, sums, act); });
 }
