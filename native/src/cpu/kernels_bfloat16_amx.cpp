@@ -81,7 +81,8 @@ private:
             }
         }
         for (int64_t k = 0; k < K; k += kBFloat16Group, a += rows_ * kBFloat16Group, b += kBFloat16Group * kColumns) {
-            for (int line = 0; line < ahead.lines; ++line, ahead.at += 64) prefetch(ahead.at);
+            ahead.fetch(0, 1);
+            ahead.next_group();
             _tile_loadd(6, b, kStride);
             _tile_loadd(7, b + 32, kStride);
             _tile_loadd(4, a, 64);

@@ -31,12 +31,15 @@ void multiply_rows(const float* a, int64_t a_step, const T* b, int64_t K, float*
         }
     };
     int64_t k = 0;
+    constexpr int kTurns = kGroup / kUnroll;
     for (; k + kGroup <= K; k += kGroup, a += a_step) {
-        for (int line = 0; line < ahead.lines; ++line, ahead.at += 64) prefetch(ahead.at);
+        for (int turn = 0; turn < kTurns; ++turn, b += kUnroll * NR) {
+            ahead.fetch(turn, kTurns);
             // The loop's own instructions count: where another program shares the core, it is the front end that is short.
 #pragma GCC unroll kUnroll
-        for (int i = 0; i < kGroup; ++i) step(a + i, b + i * NR);
-        b += kGroup * NR;
+            for (int i = 0; i < kUnroll; ++i) step(a + turn * kUnroll + i, b + i * NR);
+        }
+        ahead.next_group();
     }
     for (int i = 0; k < K; ++k, ++i, b += NR) step(a + i, b);
 

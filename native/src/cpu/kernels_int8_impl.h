@@ -140,8 +140,13 @@ void multiply_rows(const Row* a, const int8_t* b, int64_t K, int32_t* tile, bool
     };
     int64_t k = 0;
     for (; k + kLine <= K; k += kLine, a += M * kLine) {
-        for (int line = 0; line < ahead.lines; ++line, ahead.at += 64) prefetch(ahead.at);
-        for (int i = 0; i < kLine; i += kPack, b += kPack * kColumns) step(a + i, b);
+        constexpr int kTurns = int(kLine) / kPack / kUnroll;
+        for (int turn = 0; turn < kTurns; ++turn, b += kUnroll * kPack * kColumns) {
+            ahead.fetch(turn, kTurns);
+#pragma GCC unroll kUnroll
+            for (int i = 0; i < kUnroll; ++i) step(a + (turn * kUnroll + i) * kPack, b + i * kPack * kColumns);
+        }
+        ahead.next_group();
     }
     for (int i = 0; k < K; k += kPack, i += kPack, b += kPack * kColumns) step(a + i, b);
 

@@ -16,18 +16,20 @@ void multiply_pairs(const uint16_t* a, const uint16_t* b, int64_t K, float* tile
         for (int v = 0; v < NV; ++v) sums[r][v] = from_zero ? zero() : load(tile + r * kColumns + v * W);
 
     for (int64_t k = 0; k < K; k += kBFloat16Group, a += M * kBFloat16Group) {
-        for (int line = 0; line < ahead.lines; ++line, ahead.at += 64) prefetch(ahead.at);
-        for (int i = 0; i < kBFloat16Group; i += 2, b += 2 * kColumns) {
+        constexpr int kTurns = kBFloat16Group / 2;
+        for (int turn = 0; turn < kTurns; ++turn, b += 2 * kColumns) {
+            ahead.fetch(turn, kTurns);
             pairs ws[NV];
 #pragma GCC unroll 16
             for (int v = 0; v < NV; ++v) ws[v] = load_pairs(b + v * W * 2);
 #pragma GCC unroll 16
             for (int r = 0; r < M; ++r) {
-                const pairs x = broadcast_pair(a + r * kBFloat16Group + i);
+                const pairs x = broadcast_pair(a + r * kBFloat16Group + turn * 2);
 #pragma GCC unroll 16
                 for (int v = 0; v < NV; ++v) sums[r][v] = dot(sums[r][v], x, ws[v]);
             }
         }
+        ahead.next_group();
     }
 
 #pragma GCC unroll 16

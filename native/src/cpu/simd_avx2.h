@@ -44,8 +44,7 @@ inline vf scale2(vf x, vf n) {
     return {_mm256_mul_ps(_mm256_mul_ps(x.v, a), b)};
 }
 
-inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1); }
-inline void prefetch_near(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
+inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
 
 #include "transpose_avx.h"
 

@@ -104,7 +104,6 @@ inline vf scale2(vf x, vf n) {
 }
 
 inline void prefetch(const void*) {}
-inline void prefetch_near(const void*) {}
 
 /// to[j·to_stride + i] = from[i·stride + j] for i, j < W.
 inline void transpose(const float* from, int64_t stride, float* to, int64_t to_stride) {

@@ -48,8 +48,7 @@ inline vf scale2(vf x, vf n) {
     return {vmulq_f32(vmulq_f32(x.v, a), b)};
 }
 
-inline void prefetch(const void* p) { __builtin_prefetch(p, 0, 2); }
-inline void prefetch_near(const void* p) { __builtin_prefetch(p, 0, 3); }
+inline void prefetch(const void* p) { __builtin_prefetch(p, 0, 3); }
 
 /// to[j·to_stride + i] = from[i·stride + j] for i, j < W.
 inline void transpose(const float* from, int64_t stride, float* to, int64_t to_stride) {

@@ -12,6 +12,13 @@ inline void store_some(float* p, vf x, int n) { n == W ? store(p, x) : store_n(p
 struct Ahead {
     const char* at = nullptr;
     int lines = 0;
+
+    /// The share of one of `turns` turns of a group: so many requests at once would wait for each other, and the multiply-adds
+    /// for them.
+    void fetch(int turn, int turns) const {
+        for (int line = turn; line < lines; line += turns) prefetch(at + line * 64);
+    }
+    void next_group() { at += lines * 64; }
 };
 
 /// Where column n0 of row m of the product belongs.
@@ -34,8 +41,8 @@ inline void fetch_places(const Epilogue& end, int64_t m0, int64_t rows, int64_t 
     for (int64_t r = 0; r < rows; ++r) {
         const Place place = place_of(end, m0 + r, n0);
         for (int64_t c = 0; c < columns; c += kGroup) {
-            prefetch_near(place.y + c);
-            if (place.residual) prefetch_near(place.residual + c);
+            prefetch(place.y + c);
+            if (place.residual) prefetch(place.residual + c);
         }
     }
 }
