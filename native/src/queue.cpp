@@ -76,8 +76,12 @@ void Executor::detach(Lane& lane) {
     std::erase(lanes_, &lane);
 }
 
-static const std::shared_ptr<const Failure> kClosed =
-    std::make_shared<Failure>(Failure{"ERR_ABORTED", "the JavaScript environment was closed while work was queued"});
+/// Never destroyed: the executor's thread goes on while the process exits.
+static const std::shared_ptr<const Failure>& closed() {
+    static const auto& failure = *new std::shared_ptr<const Failure>(
+        new Failure{"ERR_ABORTED", "the JavaScript environment was closed while work was queued"});
+    return failure;
+}
 
 void Executor::submit(Lane& lane, std::unique_ptr<Job> job) {
     {
@@ -88,7 +92,7 @@ void Executor::submit(Lane& lane, std::unique_ptr<Job> job) {
             return;
         }
     }
-    job->cancel(kClosed);
+    job->cancel(closed());
     job->finish();
 }
 
@@ -102,7 +106,7 @@ void Executor::close(Lane& lane) {
         lane.started_ = false;
     }
     for (auto& job : dropped) {
-        job->cancel(kClosed);
+        job->cancel(closed());
         job->finish();
     }
     work_.notify_one();  // a lane that waited for one of these may go on

@@ -107,9 +107,9 @@ static Instructions instructions() { return {}; }
 
 #endif
 
-/// The best first.
+/// The best first. Never destroyed: threads compute while the process exits.
 static const std::vector<Level>& usable() {
-    static const std::vector<Level> found = [] {
+    static const std::vector<Level>& found = *new std::vector<Level>([] {
         const Instructions here = instructions();
         std::vector<Level> levels;
         auto add = [&](bool can, const char* name, const Kernels* floats, const Int8Kernels* int8,
@@ -126,7 +126,7 @@ static const std::vector<Level>& usable() {
         add(true, "neon", neon_kernels(), generic_int8_kernels());
         add(true, "generic", generic_kernels(), generic_int8_kernels(), generic_bfloat16_kernels());
         return levels;
-    }();
+    }());
     return found;
 }
 
