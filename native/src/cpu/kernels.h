@@ -36,9 +36,9 @@ struct Gemm {
 };
 
 /// What one thread multiplies at a time: blocks of rows times panels of W, k in slices of `depth`: whole groups. A slice of the
-/// rows stays in L2 while the panels pass.
+/// rows stays in L2 while the panels pass. `next_panel` is what the thread will probably begin with behind it, or −1.
 struct GemmPart {
-    int64_t first_block = 0, last_block = 0, first_panel = 0, last_panel = 0, depth = 0;
+    int64_t first_block = 0, last_block = 0, first_panel = 0, last_panel = 0, depth = 0, next_panel = -1;
 };
 
 /// The queries of one segment; k and v rows in logical order are prefix_start …, then own_start … .

@@ -14,38 +14,20 @@ void pack_row(const float* x, int64_t K, int64_t rows, uint16_t* to) {
 
 void bfloat16_tiles(const BFloat16Gemm& g, const GemmPart& part, float* sums) {
     alignas(64) float tile[kRows * kColumns];
-    const int64_t padded = ceil_div(g.K, kBFloat16Group) * kBFloat16Group, panel_size = padded * kColumns;
-    auto row_of = [&](int64_t block) { return block * g.M / g.blocks; };
-    const int64_t origin = row_of(part.first_block), rows_in_all = row_of(part.last_block) - origin;
-    const int64_t blocks = part.last_block - part.first_block;
-    Multiplier multiply;
-    int64_t k = 0;
-    do {  // once for K = 0: the sums are zero
-        const int64_t depth = least(part.depth, padded - k);
-        const bool done = k + depth == padded;
-        for (int64_t panel = part.first_panel; panel < part.last_panel; ++panel) {
-            const uint16_t* b = g.panels + panel * panel_size + k * kColumns;
-            // as in kernels_impl.h
-            const bool turn = panel + 1 == part.last_panel && !done;
-            const uint16_t* next = turn ? g.panels + part.first_panel * panel_size + (k + depth) * kColumns : b + panel_size;
-            const int lines = int(ceil_div(kBFloat16Group * kColumns * int64_t(sizeof *b) / 64, blocks));
-            const int64_t n0 = panel * kColumns, columns = least(kColumns, g.N - n0);
-            for (int64_t block = part.first_block; block < part.last_block; ++block) {
-                const int64_t m0 = row_of(block), rows = row_of(block + 1) - m0;
-                float* out = done && k == 0 ? tile : sums + ((panel - part.first_panel) * rows_in_all + m0 - origin) * kColumns;
-                const Ahead ahead = {
-                    reinterpret_cast<const char*>(next) + (block - part.first_block) * lines * 64 * (depth / kBFloat16Group),
-                    lines};
-                if (done) fetch_places(g.end, m0, rows, n0, kColumns);
-                multiply(rows, g.a + m0 * padded + k * rows, b, depth, out, k == 0, ahead);
-                if (!done) continue;
-                finish(g.end, m0, rows, n0, columns,
-                       [=](int64_t r) { return [=](int64_t c, int) { return load(out + r * kColumns + c); }; });
-            }
-        }
-        k += depth;
-    } while (k < padded);
-    multiply.release();
+    const int64_t padded = ceil_div(g.K, kBFloat16Group) * kBFloat16Group;
+    Multiplier multiplier;
+    for_blocks(
+        {g.M, g.N, padded, g.blocks, g.end}, part,
+        {kColumns, kBFloat16Group, kBFloat16Group * kColumns * int64_t(sizeof *g.panels) / 64}, tile, sums,
+        [&](int64_t panel, int64_t k) { return g.panels + (panel * padded + k) * kColumns; },
+        [&](const uint16_t* b, int64_t k, int64_t depth, int64_t m0, int64_t rows, float* out, Ahead ahead) {
+            multiplier(rows, g.a + m0 * padded + k * rows, b, depth, out, k == 0, ahead);
+        },
+        [&](int64_t panel, int64_t m0, int64_t rows, int64_t columns, const float* out) {
+            finish(g.end, m0, rows, panel * kColumns, columns,
+                   [=](int64_t r) { return [=](int64_t c, int) { return load(out + r * kColumns + c); }; });
+        });
+    multiplier.release();
 }
 
 constexpr BFloat16Kernels kBFloat16Kernels = {

@@ -87,35 +87,15 @@ template <typename T>
 void gemm_tiles_of(const Gemm& g, const GemmPart& part, float* sums) {
     alignas(64) float tile[MR * NR];
     const int64_t padded = ceil_div(g.K, kGroup) * kGroup;
-    auto row_of = [&](int64_t block) { return block * g.M / g.blocks; };
-    const int64_t origin = row_of(part.first_block), rows_in_all = row_of(part.last_block) - origin;
-    const int64_t blocks = part.last_block - part.first_block;
-    const T* panels = static_cast<const T*>(g.panels);
-    int64_t k = 0;
-    do {  // once for K = 0: the sums are zero
-        const int64_t depth = least(part.depth, g.K - k);
-        const bool done = k + depth == g.K;
-        for (int64_t panel = part.first_panel; panel < part.last_panel; ++panel) {
-            // What is multiplied next: this slice of the next panel, or the next slice of the first one. Each block of rows
-            // fetches its share.
-            const bool turn = panel + 1 == part.last_panel && !done;
-            const T* next =
-                turn ? panels + part.first_panel * g.K * NR + (k + depth) * NR : panels + (panel + 1) * g.K * NR + k * NR;
-            const int lines = int(ceil_div(int64_t(kGroup * NR * sizeof(T)) / 64, blocks));
-            const int64_t n0 = panel * NR, columns = least(NR, g.N - n0);
-            for (int64_t block = part.first_block; block < part.last_block; ++block) {
-                const int64_t m0 = row_of(block), rows = row_of(block + 1) - m0;
-                float* out = done && k == 0 ? tile : sums + ((panel - part.first_panel) * rows_in_all + m0 - origin) * NR;
-                const Ahead ahead = {
-                    reinterpret_cast<const char*>(next) + (block - part.first_block) * lines * 64 * (depth / kGroup), lines};
-                if (done) fetch_places(g.end, m0, rows, n0, NR);
-                rows_function<T>(rows)(g.a + m0 * padded + k * rows, rows * kGroup, panels + panel * g.K * NR + k * NR, depth,
-                                       out, k == 0, ahead);
-                if (done) finish_tile(g.end, out, NR, m0, rows, n0, columns);
-            }
-        }
-        k += depth;
-    } while (k < g.K);
+    for_blocks(
+        {g.M, g.N, g.K, g.blocks, g.end}, part, {NR, kGroup, int64_t(kGroup * NR * sizeof(T)) / 64}, tile, sums,
+        [&](int64_t panel, int64_t k) { return static_cast<const T*>(g.panels) + (panel * g.K + k) * NR; },
+        [&](const T* b, int64_t k, int64_t depth, int64_t m0, int64_t rows, float* out, Ahead ahead) {
+            rows_function<T>(rows)(g.a + m0 * padded + k * rows, rows * kGroup, b, depth, out, k == 0, ahead);
+        },
+        [&](int64_t panel, int64_t m0, int64_t rows, int64_t columns, const float* out) {
+            finish_tile(g.end, out, NR, m0, rows, panel * NR, columns);
+        });
 }
 
 void gemm_tiles(const Gemm& g, const GemmPart& part, float* sums) {

@@ -168,45 +168,26 @@ RowsFunction rows_function(int64_t rows) {
 void int8_tiles(const Int8Gemm& g, const GemmPart& part, int32_t* sums) {
     alignas(64) int32_t tile[kRows * kColumns];
     const int64_t row_size = row_bytes(g.K) / int64_t(sizeof(Row)), all = ceil_div(g.K, 8) * 8;
-    auto row_of = [&](int64_t block) { return block * g.M / g.blocks; };
     auto panel_at = [&](int64_t panel) { return static_cast<char*>(const_cast<void*>(g.panels)) + panel * panel_bytes(g.K); };
-    const int64_t origin = row_of(part.first_block), rows_in_all = row_of(part.last_block) - origin;
-    const int64_t blocks = part.last_block - part.first_block;
-    int64_t k = 0;
-    do {  // once for K = 0: the sums are zero
-        const int64_t depth = least(part.depth, all - k);
-        const bool done = k + depth == all;
-        for (int64_t panel = part.first_panel; panel < part.last_panel; ++panel) {
+    for_blocks(
+        {g.M, g.N, all, g.blocks, g.end}, part, {kColumns, kLine, kLine * kColumns / 64}, tile, sums,
+        [&](int64_t panel, int64_t k) { return bytes_of(panel_at(panel)) + k * kColumns; },
+        [&](const int8_t* b, int64_t k, int64_t depth, int64_t m0, int64_t rows, int32_t* out, Ahead ahead) {
+            rows_function(rows)(static_cast<const Row*>(g.a) + m0 * row_size + k * rows, b, depth, out, k == 0, ahead);
+        },
+        [&](int64_t panel, int64_t m0, int64_t rows, int64_t columns, const int32_t* out) {
             const float* scales = scales_of(panel_at(panel));
             const int32_t* weight_sums = sums_of(panel_at(panel));
-            const int8_t* b = bytes_of(panel_at(panel)) + k * kColumns;
-            // as in kernels_impl.h
-            const bool turn = panel + 1 == part.last_panel && !done;
-            const int8_t* next = turn ? bytes_of(panel_at(part.first_panel)) + (k + depth) * kColumns : b + panel_bytes(g.K);
-            const int lines = int(ceil_div(kLine * kColumns / 64, blocks));
-            const int64_t n0 = panel * kColumns, columns = least(kColumns, g.N - n0);
-            for (int64_t block = part.first_block; block < part.last_block; ++block) {
-                const int64_t m0 = row_of(block), rows = row_of(block + 1) - m0;
-                const Row* a = static_cast<const Row*>(g.a) + m0 * row_size + k * rows;
-                int32_t* out = done && k == 0 ? tile : sums + ((panel - part.first_panel) * rows_in_all + m0 - origin) * kColumns;
-                const Ahead ahead = {
-                    reinterpret_cast<const char*>(next) + (block - part.first_block) * lines * 64 * (depth / kLine), lines};
-                if (done) fetch_places(g.end, m0, rows, n0, kColumns);
-                rows_function(rows)(a, b, depth, out, k == 0, ahead);
-                if (!done) continue;
-                finish(g.end, m0, rows, n0, columns, [=, row_scales = g.rows + m0](int64_t r) {
-                    const vi zero_point = set1_int(-row_scales[r].zero);
-                    const vf scale = set1(row_scales[r].scale);
-                    const int32_t* row_sums = out + r * kColumns;
-                    return [=](int64_t c, int) {
-                        const vi sum = multiply_add(zero_point, load_ints(weight_sums + c), load_ints(row_sums + c));
-                        return to_floats(sum) * load(scales + c) * scale;
-                    };
-                });
-            }
-        }
-        k += depth;
-    } while (k < all);
+            finish(g.end, m0, rows, panel * kColumns, columns, [=, row_scales = g.rows + m0](int64_t r) {
+                const vi zero_point = set1_int(-row_scales[r].zero);
+                const vf scale = set1(row_scales[r].scale);
+                const int32_t* row_sums = out + r * kColumns;
+                return [=](int64_t c, int) {
+                    const vi sum = multiply_add(zero_point, load_ints(weight_sums + c), load_ints(row_sums + c));
+                    return to_floats(sum) * load(scales + c) * scale;
+                };
+            });
+        });
 }
 
 constexpr Int8Kernels kInt8Kernels = {

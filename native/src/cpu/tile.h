@@ -47,6 +47,54 @@ inline void fetch_places(const Epilogue& end, int64_t m0, int64_t rows, int64_t 
     }
 }
 
+/// A packed product: rows in `blocks` blocks of nearly equal size, over k = 0 … depth − 1.
+struct Product {
+    int64_t M, N, depth, blocks;
+    const Epilogue& end;
+};
+
+/// How the panels of a weight lie: `nr` columns, and so many cache lines for each `group` of k.
+struct Panels {
+    int64_t nr, group, lines;
+};
+
+/// The blocks of a part of a product, slice of k by slice and panel by panel, and what is fetched meanwhile.
+/// at(panel, k): the weights of a panel from k on.
+/// multiply(weights, k, depth, m0, rows, out, ahead): out[rows][nr] (+)= Σ over the slice's k; a sum begins where k = 0.
+/// finish(panel, m0, rows, columns, out): once the sums are complete. `out` lies in `tile`, or in `sums` between slices.
+template <typename Sum, typename At, typename Multiply, typename Finish>
+inline void for_blocks(const Product& p, const GemmPart& part, const Panels& panels, Sum* tile, Sum* sums, At at,
+                       Multiply multiply, Finish finish) {
+    auto row_of = [&](int64_t block) { return block * p.M / p.blocks; };
+    const int64_t origin = row_of(part.first_block), rows_in_all = row_of(part.last_block) - origin;
+    const int lines = int(ceil_div(panels.lines, part.last_block - part.first_block));
+    int64_t k = 0;
+    do {  // once for K = 0: the sums are zero
+        const int64_t depth = least(part.depth, p.depth - k);
+        const bool done = k + depth == p.depth;
+        for (int64_t panel = part.first_panel; panel < part.last_panel; ++panel) {
+            // What is multiplied next: this slice of the next panel, the next slice of the first one, or the next part.
+            auto next = panel + 1 < part.last_panel ? at(panel + 1, k)
+                        : !done                     ? at(part.first_panel, k + depth)
+                                                    : at(most(0, part.next_panel), 0);
+            const bool any = panel + 1 < part.last_panel || !done || part.next_panel >= 0;
+            const int64_t n0 = panel * panels.nr, columns = least(panels.nr, p.N - n0);
+            for (int64_t block = part.first_block; block < part.last_block; ++block) {
+                const int64_t m0 = row_of(block), rows = row_of(block + 1) - m0;
+                Sum* out = done && k == 0 ? tile : sums + ((panel - part.first_panel) * rows_in_all + m0 - origin) * panels.nr;
+                // each block fetches its share
+                const Ahead ahead = {
+                    reinterpret_cast<const char*>(next) + (block - part.first_block) * lines * 64 * (depth / panels.group),
+                    any ? lines : 0};
+                if (done) fetch_places(p.end, m0, rows, n0, panels.nr);
+                multiply(at(panel, k), k, depth, m0, rows, out, ahead);
+                if (done) finish(panel, m0, rows, columns, out);
+            }
+        }
+        k += depth;
+    } while (k < p.depth);
+}
+
 /// Rows m0 … m0 + rows − 1, columns n0 … n0 + columns − 1; sums(r)(c, n) gives the n <= W finished sums from column n0 + c of
 /// row m0 + r on.
 template <typename Sums, typename Activate>
