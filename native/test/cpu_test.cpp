@@ -1,6 +1,7 @@
 // The CPU backend's surroundings: threads, limits of the machine, memory, weights, choice of instructions. Operations are
 // ops_golden.cpp's. Prints a line per case and "N passed, N failed" last; it ends while threads of the pool sleep, which must not
 // disturb the exit.
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <cstdio>
@@ -25,6 +26,7 @@
 #include "../src/cpu/limits.h"
 #include "../src/cpu/memory.h"
 #include "../src/cpu/packed_weight.h"
+#include "../src/cpu/partition.h"
 #include "../src/cpu/pool.h"
 #include "check.h"
 #include "runner.h"
@@ -420,11 +422,64 @@ static void weight_cases() {
     });
 }
 
+/// Every panel of every block belongs to one part; threads that take parts in turn find the next one as foretold.
+static void expect_partition(int64_t M, int64_t N, int64_t K, int64_t threads) {
+    const cpu::Tile tile{.mr = 14, .nr = 32, .row_bytes = 4, .column_bytes = 4, .group = 16};
+    const cpu::Partition parts = cpu::partition(M, N, K, tile, 1 << 20, threads);
+    const std::string name =
+        std::to_string(M) + "x" + std::to_string(N) + "x" + std::to_string(K) + " of " + std::to_string(threads) + " threads: ";
+    const int64_t blocks = (M + 13) / 14, panels = (N + 31) / 32;
+    std::vector<int> times(size_t(blocks * panels));
+    for (int64_t i = 0; i < parts.items(); ++i) {
+        const cpu::GemmPart part = parts.item(i);
+        expect(part.first_block < part.last_block && part.last_block <= blocks, name + "blocks of part " + std::to_string(i));
+        expect(part.first_panel < part.last_panel && part.last_panel <= panels, name + "panels of part " + std::to_string(i));
+        expect(part.depth == K || part.depth % tile.group == 0, name + "k of part " + std::to_string(i));
+        for (int64_t block = part.first_block; block < part.last_block; ++block)
+            for (int64_t panel = part.first_panel; panel < part.last_panel; ++panel) ++times[size_t(block * panels + panel)];
+        const int64_t next = i + threads < parts.items() ? parts.item(i + threads).first_panel : -1;
+        expect(part.next_panel == next, name + "what follows part " + std::to_string(i));
+    }
+    for (int count : times) expect(count == 1, name + "a tile is in " + std::to_string(count) + " parts");
+}
+
+static void product_cases() {
+    check("the parts of a product are each tile once, at any number of threads", [] {
+        for (int64_t M : {1, 13, 50, 197, 400, 1024})
+            for (int64_t N : {1, 32, 33, 768, 3072, 50000})
+                for (int64_t K : {1, 16, 768, 1040, 3072})
+                    for (int64_t threads : {1, 2, 3, 8, 64}) expect_partition(M, N, K, threads);
+    });
+    check("a product has the same bits whether each thread packs the rows, or all do together", [] {
+        std::mt19937 random(7);
+        std::uniform_real_distribution<float> uniform(-1, 1);
+        auto numbers = [&](int64_t count) {
+            std::vector<float> out(static_cast<size_t>(count));
+            for (float& x : out) x = uniform(random);
+            return out;
+        };
+        Runner runner(make_cpu_backend(), DType::float32);
+        // more rows than a group of blocks has, columns that end within a panel, k that ends within a group or has slices
+        for (auto [M, N, K] : {std::array<int64_t, 3>{50, 1536, 96}, {260, 1561, 45}, {20, 2100, 1100}}) {
+            const std::vector<Value> inputs{activation({M, K}, numbers(M * K)), weight(Value::As::matrix, {N, K}, numbers(N * K)),
+                                            absent(), absent()};
+            std::vector<uint8_t> first;
+            for (int threads : {1, 2, 3, 5, 2}) {
+                set_cpu_threads(threads);
+                std::vector<Value> outputs{activation({M, N})};
+                const std::vector<uint8_t> bytes = runner.run(Linear{}, inputs, outputs);
+                if (first.empty()) first = bytes;
+                expect(bytes == first, std::to_string(threads) + " threads give other bits");
+            }
+        }
+    });
+}
+
 }  // namespace warpsight::test
 
 int main() {
     using namespace warpsight::test;
-    for (auto cases : {instruction_cases, thread_cases, limit_cases, memory_cases, weight_cases}) cases();
+    for (auto cases : {instruction_cases, thread_cases, limit_cases, memory_cases, weight_cases, product_cases}) cases();
     warpsight::set_cpu_threads(4);
     warpsight::cpu::parallel_for(100, [](int64_t) {});
     std::printf("%d passed, %d failed\n", passed, failed);

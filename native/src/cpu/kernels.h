@@ -30,6 +30,7 @@ struct Epilogue {
 struct Gemm {
     int64_t M = 0, N = 0, K = 0, blocks = 0;
     const float* a = nullptr;
+    int64_t first_row = 0;  // that stands at `a`, the first of a block
     const void* panels = nullptr;
     DType dtype = DType::float32;
     Epilogue end;

@@ -91,7 +91,7 @@ void gemm_tiles_of(const Gemm& g, const GemmPart& part, float* sums) {
         {g.M, g.N, g.K, g.blocks, g.end}, part, {NR, kGroup, int64_t(kGroup * NR * sizeof(T)) / 64}, tile, sums,
         [&](int64_t panel, int64_t k) { return static_cast<const T*>(g.panels) + (panel * g.K + k) * NR; },
         [&](const T* b, int64_t k, int64_t depth, int64_t m0, int64_t rows, float* out, Ahead ahead) {
-            rows_function<T>(rows)(g.a + m0 * padded + k * rows, rows * kGroup, b, depth, out, k == 0, ahead);
+            rows_function<T>(rows)(g.a + (m0 - g.first_row) * padded + k * rows, rows * kGroup, b, depth, out, k == 0, ahead);
         },
         [&](int64_t panel, int64_t m0, int64_t rows, int64_t columns, const float* out) {
             finish_tile(g.end, out, NR, m0, rows, panel * NR, columns);

@@ -1,4 +1,5 @@
 // linear and patchEmbed: rows packed into blocks, times panels of the weight.
+#include <atomic>
 #include <cstring>
 
 #include "linear_bfloat16.h"
@@ -23,6 +24,42 @@ static size_t packed_bytes(const CpuWeight& weight, int64_t M) {
     return weight.in_pairs ? bfloat16_packed_bytes(M, K) : size_t(M * padded(K)) * sizeof(float);
 }
 
+/// Whether each thread had better pack the rows that it multiplies for itself: what another core has written or read must first
+/// be fetched from there, which takes longer than a copy, and nobody waits for the last to have packed.
+static bool each_packs(const Gemm& gemm, const Tile& tile) {
+    const int64_t threads = pool_threads();
+    return threads > 1 && gemm.N >= 256 * threads &&
+           std::min(gemm.M, Partition::kMostBlocks * tile.mr) * gemm.K * tile.row_bytes <= level_2_bytes();
+}
+
+/// The product where each thread packs its rows.
+template <typename Read>
+static void multiply_own_rows(const Gemm& gemm, const Tile& tile, const Read& read) {
+    static std::atomic<uint64_t> products{0};
+    const uint64_t product = products.fetch_add(1, std::memory_order_relaxed) + 1;
+    multiply_parts(gemm.M, gemm.N, gemm.K, tile, 1, [&](const GemmPart& part, float* sums) {
+        static thread_local struct {
+            uint64_t product = 0;
+            int64_t first_block = 0;
+        } packed;  // what the thread's scratch holds
+        auto row_of = [&](int64_t block) { return block * gemm.M / gemm.blocks; };
+        Gemm own = gemm;
+        own.first_row = row_of(part.first_block);
+        const int64_t size = padded(gemm.K);
+        float* rows_at = thread_scratch(size_t((row_of(part.last_block) - own.first_row) * size), Scratch::packed_rows);
+        if (packed.product != product || packed.first_block != part.first_block) {
+            for (int64_t block = part.first_block; block < part.last_block; ++block) {
+                const int64_t first = row_of(block), rows = row_of(block + 1) - first;
+                for (int64_t row = first; row < first + rows; ++row)
+                    pack_row(read(row), gemm.K, rows, rows_at + (first - own.first_row) * size + (row - first) * kGroup);
+            }
+            packed = {product, part.first_block};
+        }
+        own.a = rows_at;
+        kernels().gemm_tiles(own, part, sums);
+    });
+}
+
 /// Packs rows 0 … M − 1, of which read(row) gives the floats, and multiplies. gemm has M, the epilogue and, where no packing is
 /// needed, `a`.
 template <typename Read>
@@ -38,13 +75,14 @@ static void multiply(const CpuWeight& weight, Gemm gemm, void* workspace, const 
     if (gemm.M == 0 || gemm.N == 0) return;
     count_multiply_adds(gemm.M * gemm.N * gemm.K);
     gemm.blocks = ceil_div(gemm.M, k.mr);
+    const Tile tile{k.mr, k.nr, sizeof(float), int64_t(size_of(gemm.dtype)), kGroup};
+    if (packed && each_packs(gemm, tile)) return multiply_own_rows(gemm, tile, read);
     if (packed) {
         pack_blocks(gemm.M, gemm.K, gemm.blocks, [&](int64_t row, int64_t first, int64_t rows) {
             pack_row(read(row), gemm.K, rows, packed + first * padded(gemm.K) + (row - first) * kGroup);
         });
         gemm.a = packed;
     }
-    const Tile tile{k.mr, k.nr, sizeof(float), int64_t(size_of(gemm.dtype)), kGroup};
     multiply_parts(gemm.M, gemm.N, gemm.K, tile, 1, [&](const GemmPart& part, float* sums) { k.gemm_tiles(gemm, part, sums); });
 }
 

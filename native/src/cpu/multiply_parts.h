@@ -27,7 +27,7 @@ void multiply_parts(int64_t M, int64_t N, int64_t K, const Tile& tile, double sp
     parallel_if_worth(work, parts.items(), [&](int64_t index) {
         const GemmPart part = parts.item(index);
         const int64_t sums = part.depth < K ? parts.rows_of(part) * tile.nr * (part.last_panel - part.first_panel) : 0;
-        run(part, sums > 0 ? thread_scratch(size_t(sums)) : nullptr);
+        run(part, sums > 0 ? thread_scratch(size_t(sums), Scratch::sums) : nullptr);
     });
 }
 

@@ -8,10 +8,12 @@
 
 namespace warpsight::cpu {
 
-/// Blocks of at most `mr` rows times panels of `nr` columns, k in slices. The panels of a group of rows are handed out in runs: to
-/// each thread first a long one, then shorter ones, so that all end together. A thread keeps to neighbouring panels: where two
-/// threads take turns, each loads what the other one is about to read, and a product of 50 rows took a quarter longer.
+/// Blocks of at most `mr` rows times panels of `nr` columns, k in slices. The panels of a group of rows are handed out in runs:
+/// to each thread first a long one, then shorter ones, so that all end together. A thread keeps to neighbouring panels: where
+/// two threads take turns, each loads what the other one is about to read.
 struct Partition {
+    static constexpr int64_t kMostBlocks = 16;  // of a group of rows
+
     int64_t M = 0, blocks = 0, panels = 0;
     int64_t depth = 0;                 // k of a slice, a multiple of the tile's group where it is less than K
     int64_t longest = 1;               // panels of a run
@@ -53,7 +55,7 @@ struct Tile {
 
 /// @param level_2 bytes of a processor's second-level cache
 inline Partition partition(int64_t M, int64_t N, int64_t K, const Tile& tile, int64_t level_2, int64_t threads) {
-    constexpr int64_t kDepth = 1024, kMostBlocks = 16, kMostSums = 96 << 10;
+    constexpr int64_t kDepth = 1024, kMostSums = 96 << 10;
     auto ceil_div = [](int64_t a, int64_t b) { return (a + b - 1) / b; };
     Partition parts{.M = M, .blocks = ceil_div(M, tile.mr), .panels = ceil_div(N, tile.nr), .threads = threads};
     const int64_t slices = std::max<int64_t>(1, ceil_div(K, kDepth));
@@ -61,7 +63,7 @@ inline Partition partition(int64_t M, int64_t N, int64_t K, const Tile& tile, in
     // A slice of the rows stays in L2 beside three of panels: the one at work, the one before and the next.
     const int64_t k = std::max<int64_t>(1, parts.depth);
     const int64_t block_bytes = tile.mr * tile.row_bytes * k, panel_bytes = tile.nr * tile.column_bytes * k;
-    int64_t group = std::clamp<int64_t>((level_2 - 3 * panel_bytes) / block_bytes, 1, kMostBlocks);
+    int64_t group = std::clamp<int64_t>((level_2 - 3 * panel_bytes) / block_bytes, 1, Partition::kMostBlocks);
     while (group > 1 && threads > 1 && ceil_div(parts.blocks, group) * parts.panels < 4 * threads) group = (group + 1) / 2;
     parts.row_groups = ceil_div(parts.blocks, group);
     // Where slices of k take turns, as many panels as share a visit of the rows' slice.

@@ -209,18 +209,20 @@ int pool_threads() { return Pool::instance().threads(); }
 void set_pool_threads(int count) { Pool::instance().resize(count); }
 
 namespace {
-struct Scratch {
+struct ScratchMemory {
     float* memory = nullptr;
     size_t floats = 0;
-    ~Scratch() { free_aligned(memory); }
+    ~ScratchMemory() { free_aligned(memory); }
 };
 }  // namespace
 
-float* thread_scratch(size_t floats) {
-    static thread_local Scratch scratch;
+float* thread_scratch(size_t floats, Scratch use) {
+    static thread_local ScratchMemory scratches[3];
+    ScratchMemory& scratch = scratches[int(use)];
     if (scratch.floats < floats) {
         free_aligned(scratch.memory);
-        scratch = {nullptr, 0};
+        scratch.memory = nullptr;
+        scratch.floats = 0;
         float* memory = static_cast<float*>(allocate_aligned(floats * sizeof(float)));
         scratch.memory = memory;
         scratch.floats = floats;

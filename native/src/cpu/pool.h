@@ -12,8 +12,12 @@ namespace warpsight::cpu {
 template <typename Body>
 void parallel_for(int64_t count, const Body& body);
 
-/// Scratch of this thread that lives until the thread asks again; 64-byte aligned, contents undefined. Throws ERR_OUT_OF_MEMORY.
-float* thread_scratch(size_t floats);
+/// What a thread keeps scratch for. Each use has memory of its own.
+enum class Scratch { row, sums, packed_rows };
+
+/// Scratch of this thread that lives until the thread asks again for the same use; 64-byte aligned, contents as they were left if
+/// it was not smaller. Throws ERR_OUT_OF_MEMORY.
+float* thread_scratch(size_t floats, Scratch use = Scratch::row);
 
 /// Threads that take part, the caller included.
 int pool_threads();
