@@ -54,6 +54,15 @@ void* allocate_aligned(size_t bytes) {
     return memory;
 }
 
+void* allocate_to_fill(size_t bytes) {
+    void* memory = allocate_aligned(bytes);
+#if defined(MADV_POPULATE_WRITE)
+    // Linux 5.14; refused by older ones, and harmless if it fails
+    if (bytes >= kHuge) madvise(memory, bytes, MADV_POPULATE_WRITE);
+#endif
+    return memory;
+}
+
 void free_aligned(void* memory) noexcept {
 #if defined(_WIN32)
     _aligned_free(memory);

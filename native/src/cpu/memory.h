@@ -11,6 +11,9 @@ namespace warpsight::cpu {
 /// when it is touched.
 void* allocate_aligned(size_t bytes);
 void free_aligned(void* memory) noexcept;
+/// The same, for memory all of which will be written soon: the system finds and clears it at once, instead of page by page as it
+/// is touched.
+void* allocate_to_fill(size_t bytes);
 
 /// Blocks by size class (four per power of two). Freed blocks up to kKeptBlock wait for the next request, at most kKept bytes of
 /// them together.

@@ -8,6 +8,7 @@
 #include "bfloat16.h"
 #include "isa.h"
 #include "memory.h"
+#include "pool.h"
 
 #if defined(__SSE2__)
 #include <emmintrin.h>
@@ -27,7 +28,7 @@ CpuWeight::CpuWeight(WeightLayout layout_, DType dtype_, int64_t rows_, int64_t 
     rows = rows_;
     columns = columns_;
     bytes = bytes_;
-    data = allocate_aligned(bytes);
+    data = allocate_to_fill(bytes);
     total_bytes.fetch_add(bytes, std::memory_order_relaxed);
 }
 
@@ -57,11 +58,11 @@ static void read_chunks(RowSource& source, int64_t rows, int64_t columns, size_t
         chunk -= chunk % whole;
         break;
     }
-    std::unique_ptr<void, decltype(&free_aligned)> memory(allocate_aligned(size_t(chunk) * row_bytes), free_aligned);
+    void* memory = thread_scratch(size_t(chunk) * row_bytes / sizeof(float) + 1);
     for (int64_t first = 0; first < rows; first += chunk) {
         int64_t count = std::min(chunk, rows - first);
-        source.read_rows(first, count, memory.get());
-        take(first, count, memory.get());
+        source.read_rows(first, count, memory);
+        take(first, count, memory);
     }
 }
 
