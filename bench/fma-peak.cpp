@@ -1,11 +1,17 @@
 // fma-peak THREADS: the float32 multiply-adds that the cores do when nothing else holds them up, in GFLOP/s (a multiply-add is
 // two). Each line of stdin asks for one measurement of a twentieth of a second. Every thread keeps independent sums in registers,
-// at least as many as latency times throughput asks for (8 on x86, 16 on Apple's cores), in the widest vectors there are.
+// at least as many as latency times throughput asks for (8 on x86, 16 on Apple's cores), in the widest vectors there are. On Linux
+// each has one of the processor's cores to itself: a new thread may spend half of so short a measurement on the core of another.
+#include <atomic>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <thread>
 #include <vector>
+
+#if defined(__linux__)
+#include <sched.h>
+#endif
 
 #if defined(__AVX512F__)
 constexpr int kBytes = 64, kSums = 20;
@@ -33,6 +39,28 @@ static float multiply_add(float x_, float y_) {
     return total[0];
 }
 
+/// Keeps the calling thread on the core at `index` of those that the process may use.
+static void keep_on_core(int index) {
+#if defined(__linux__)
+    static const cpu_set_t all = [] {
+        cpu_set_t mask;
+        CPU_ZERO(&mask);
+        sched_getaffinity(0, sizeof mask, &mask);
+        return mask;
+    }();
+    for (int core = 0; core < CPU_SETSIZE; ++core) {
+        if (!CPU_ISSET(core, &all) || index-- > 0) continue;
+        cpu_set_t one;
+        CPU_ZERO(&one);
+        CPU_SET(core, &one);
+        sched_setaffinity(0, sizeof one, &one);
+        return;
+    }
+#else
+    (void)index;
+#endif
+}
+
 int main(int argc, char** argv) {
     using Clock = std::chrono::steady_clock;
     const int threads = argc > 1 ? std::atoi(argv[1]) : 1;
@@ -40,8 +68,17 @@ int main(int argc, char** argv) {
     for (char line[16]; std::fgets(line, sizeof line, stdin);) {
         std::vector<double> flops(threads);
         std::vector<float> results(threads);
-        const auto begin = Clock::now(), end = begin + std::chrono::milliseconds(50);
+        Clock::time_point begin, end;
+        std::atomic<int> missing{threads};
+        std::atomic<bool> all_here{false};
         auto work = [&](int t) {
+            keep_on_core(t);
+            if (--missing == 0) {
+                begin = Clock::now();
+                end = begin + std::chrono::milliseconds(50);
+                all_here = true;
+            }
+            while (!all_here) continue;
             for (; Clock::now() < end; flops[t] += kFlops) results[t] += multiply_add(x, y);
         };
         std::vector<std::thread> team;
