@@ -1,7 +1,7 @@
 // fma-peak THREADS: the float32 multiply-adds that the cores do when nothing else holds them up, in GFLOP/s (a multiply-add is
 // two). Each line of stdin asks for one measurement of a twentieth of a second. Every thread keeps independent sums in registers,
-// at least as many as latency times throughput asks for (8 on x86, 16 on Apple's cores), in the widest vectors there are. On Linux
-// each has one of the processor's cores to itself: a new thread may spend half of so short a measurement on the core of another.
+// at least as many as latency times throughput asks for (8 on x86, 16 on Apple's cores), in the widest vectors there are. On
+// Linux each has a core to itself: a new thread may spend half of so short a measurement on the core of another.
 #include <atomic>
 #include <chrono>
 #include <cstdio>
