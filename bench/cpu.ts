@@ -35,8 +35,8 @@ import { Peer, pythonWithTorch } from './peer';
 import { benchFolder, conditions, report } from './report';
 import { median } from './statistics';
 
-/** So long an engine's threads may go on looking for work when their turn is over. */
-const kRestMs = 20;
+/** So long an engine's threads may go on looking for work when their turn is over: OpenBLAS's do for 2^26 ticks, 32 ms at 2.1 GHz. */
+const kRestMs = 60;
 
 type Kind = CpuRow['kind'];
 const kKinds: readonly Kind[] = ['image', 'products', 'text', 'int8', 'load'];
