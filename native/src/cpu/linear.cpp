@@ -48,11 +48,10 @@ static void multiply_own_rows(const Gemm& gemm, const Tile& tile, const Read& re
         const int64_t size = padded(gemm.K);
         float* rows_at = thread_scratch(size_t((row_of(part.last_block) - own.first_row) * size), Scratch::packed_rows);
         if (packed.product != product || packed.first_block != part.first_block) {
-            for (int64_t block = part.first_block; block < part.last_block; ++block) {
-                const int64_t first = row_of(block), rows = row_of(block + 1) - first;
-                for (int64_t row = first; row < first + rows; ++row)
+            for (int64_t block = part.first_block; block < part.last_block; ++block)
+                pack_block(gemm.M, gemm.blocks, block, [&](int64_t row, int64_t first, int64_t rows) {
                     pack_row(read(row), gemm.K, rows, rows_at + (first - own.first_row) * size + (row - first) * kGroup);
-            }
+                });
             packed = {product, part.first_block};
         }
         own.a = rows_at;

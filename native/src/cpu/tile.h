@@ -8,7 +8,7 @@ inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 inline vf load_some(const float* p, int n) { return n == W ? load(p) : load_n(p, n); }
 inline void store_some(float* p, vf x, int n) { n == W ? store(p, x) : store_n(p, x, n); }
 
-/// What is to be in L2 soon: `lines` cache lines for each group of k that is worked on.
+/// What is to be near soon: `lines` cache lines for each group of k that is worked on.
 struct Ahead {
     const char* at = nullptr;
     int lines = 0;
@@ -74,18 +74,20 @@ inline void for_blocks(const Product& p, const GemmPart& part, const Panels& pan
         const bool done = k + depth == p.depth;
         for (int64_t panel = part.first_panel; panel < part.last_panel; ++panel) {
             // What is multiplied next: this slice of the next panel, the next slice of the first one, or the next part.
-            auto next = panel + 1 < part.last_panel ? at(panel + 1, k)
-                        : !done                     ? at(part.first_panel, k + depth)
-                                                    : at(most(0, part.next_panel), 0);
-            const bool any = panel + 1 < part.last_panel || !done || part.next_panel >= 0;
+            const auto next = panel + 1 < part.last_panel ? at(panel + 1, k)
+                              : !done                     ? at(part.first_panel, k + depth)
+                              : part.next_panel >= 0      ? at(part.next_panel, 0)
+                                                          : nullptr;
             const int64_t n0 = panel * panels.nr, columns = least(panels.nr, p.N - n0);
             for (int64_t block = part.first_block; block < part.last_block; ++block) {
                 const int64_t m0 = row_of(block), rows = row_of(block + 1) - m0;
                 Sum* out = done && k == 0 ? tile : sums + ((panel - part.first_panel) * rows_in_all + m0 - origin) * panels.nr;
                 // each block fetches its share
-                const Ahead ahead = {
-                    reinterpret_cast<const char*>(next) + (block - part.first_block) * lines * 64 * (depth / panels.group),
-                    any ? lines : 0};
+                Ahead ahead;
+                if (next)
+                    ahead = {
+                        reinterpret_cast<const char*>(next) + (block - part.first_block) * lines * 64 * (depth / panels.group),
+                        lines};
                 if (done) fetch_places(p.end, m0, rows, n0, panels.nr);
                 multiply(at(panel, k), k, depth, m0, rows, out, ahead);
                 if (done) finish(panel, m0, rows, columns, out);
