@@ -78,6 +78,16 @@ describe('memory of a process that stays', () => {
     expect({ weights, tensors }).to.deep.equal({ weights: 0, tensors: 0 });
   });
 
+  it('is flat over 4,000 generations that are stopped anywhere', async () => {
+    makeLlava(join(folder.path, 'llava'), kLlavaSizes.micro!);
+    const { growth, samples, tensors } = await childResult<{ growth: number; samples: number[]; tensors: number }>(
+      'generations',
+      [join(folder.path, 'llava'), '2000'],
+    );
+    expect(growth, `of resident memory: ${samples}`).to.be.below(2e6); // 2 kB for each generation of a quarter
+    expect(tensors).to.equal(0);
+  });
+
   it('comes back from models and tensors that nobody disposed', async () => {
     const { held, left } = await childResult<Record<'held' | 'left', { weights: number; tensors: number }>>('dropped', [shipped]);
     expect(held.weights).to.be.above(8e6);
