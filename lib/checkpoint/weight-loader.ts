@@ -106,20 +106,32 @@ export class WeightLoader {
     const flag = signal ? flagOf(signal) : null;
     const total = this.#requests.reduce((sum, { bytes }) => sum + bytes, 0);
     let loaded = 0;
-    for (const group of groupsOf(this.#requests)) {
-      if (signal?.aborted) throw abortError(signal);
-      const handles = await native.loadWeights(
-        this.device,
-        this.checkpoint.handle,
-        group.map(({ request }) => request),
-        flag,
-      );
-      handles.forEach((handle, i) => {
-        group[i]!.weight.fill(handle);
-      });
-      loaded += group.reduce((sum, { bytes }) => sum + bytes, 0);
-      onProgress?.({ file: group.at(-1)!.fileName, loaded, total });
-    }
+    const groups = groupsOf(this.#requests);
+    const loadGroups = async (): Promise<void> => {
+      for (const group of groups) {
+        if (signal?.aborted) throw abortError(signal);
+        const handles = await native.loadWeights(
+          this.device,
+          this.checkpoint.handle,
+          group.map(({ request }) => request),
+          flag,
+        );
+        handles.forEach((handle, i) => {
+          group[i]!.weight.fill(handle);
+        });
+        loaded += group.reduce((sum, { bytes }) => sum + bytes, 0);
+        onProgress?.({ file: group.at(-1)!.fileName, loaded, total });
+      }
+    };
+    // Whoever fails ends the generator for all. The failure is told when nothing of this load is under way any more.
+    const ends = await Promise.allSettled(Array.from({ length: this.#loaders() }, loadGroups));
+    const failure = ends.find((end) => end.status === 'rejected');
+    if (failure) throw failure.reason;
+  }
+
+  /** Groups at once: one is packed or copied to the device while another is read. More than four wait for memory. */
+  #loaders(): number {
+    return this.device === 'cpu' ? Math.min(native.threads(), kMostLoaders) : 2;
   }
 
   /** Every weight that was asked for. */
@@ -182,6 +194,8 @@ export class WeightLoader {
 function inGigabytes(bytes: number): string {
   return `${(bytes / 1e9).toPrecision(3)} GB`;
 }
+
+const kMostLoaders = 4;
 
 /** Groups of requests of about 16 MB: between them progress is told and an abort is seen. */
 function* groupsOf(requests: readonly Requested[]): Generator<Requested[]> {

@@ -568,15 +568,15 @@ Napi::Value load_weights(const Napi::CallbackInfo& info) {
     std::shared_ptr<std::atomic<bool>> aborted = info[3].IsExternal() ? unwrap<FlagHandle>(info[3]).flag : nullptr;
 
     return Environment::of(env).background(env, [device, requests, aborted]() -> std::function<Napi::Value(Napi::Env)> {
-        auto weights = std::make_shared<std::vector<std::shared_ptr<const Weight>>>(load_all(requests->size(), [&](size_t i) {
+        auto weights = std::make_shared<std::vector<std::shared_ptr<const Weight>>>();
+        for (const WeightRequest& request : *requests) {
             if (aborted && aborted->load()) throw Error("ERR_ABORTED", "loading was aborted");
-            const WeightRequest& request = (*requests)[i];
-            return shared_weight(request.key, [&] {
+            weights->push_back(shared_weight(request.key, [&] {
                 CheckpointRows rows(request.parts, request.columns);
                 return device->backend().make_weight(request.layout, rows.dtype(), request.compute, request.quantization,
                                                      rows.rows(), request.columns, rows);
-            });
-        }));
+            }));
+        }
         return [weights](Napi::Env env) -> Napi::Value {
             Napi::Array handles = Napi::Array::New(env, weights->size());
             for (uint32_t i = 0; i < weights->size(); ++i) {

@@ -1,10 +1,7 @@
 #include "weights.h"
 
-#include <atomic>
 #include <cstring>
-#include <exception>
 #include <mutex>
-#include <thread>
 #include <unordered_map>
 
 namespace warpsight {
@@ -62,30 +59,6 @@ bool has_shared_weight(const std::string& key) {
     }
     std::unique_lock making(entry->making, std::try_to_lock);
     return !making || !entry->weight.expired();
-}
-
-std::vector<std::shared_ptr<const Weight>> load_all(size_t count,
-                                                    const std::function<std::shared_ptr<const Weight>(size_t)>& make) {
-    constexpr size_t kLoaders = 2;
-    std::vector<std::shared_ptr<const Weight>> weights(count);
-    std::atomic<size_t> next{0};
-    std::exception_ptr failure;
-    std::mutex failure_mutex;
-    auto work = [&] {
-        try {
-            for (size_t i; (i = next++) < count;) weights[i] = make(i);
-        } catch (...) {
-            next = count;
-            std::lock_guard lock(failure_mutex);
-            if (!failure) failure = std::current_exception();
-        }
-    };
-    std::vector<std::thread> helpers;
-    for (size_t i = 1; i < kLoaders && i < count; ++i) helpers.emplace_back(work);
-    work();
-    for (std::thread& helper : helpers) helper.join();
-    if (failure) std::rethrow_exception(failure);
-    return weights;
 }
 
 void MemoryRows::read_rows(int64_t row, int64_t count, void* destination) {

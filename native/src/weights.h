@@ -17,11 +17,6 @@ std::shared_ptr<const Weight> shared_weight(const std::string& key, const std::f
 /// Whether the weight under `key` is there, or is being made by somebody else: asking for it then takes no memory of its own.
 bool has_shared_weight(const std::string& key);
 
-/// make(0) … make(count − 1), by a few threads at once: reading overlaps packing. The first exception stops the rest and is
-/// thrown.
-std::vector<std::shared_ptr<const Weight>> load_all(size_t count,
-                                                    const std::function<std::shared_ptr<const Weight>(size_t)>& make);
-
 /// Rows that lie in host memory already: a JavaScript typed array.
 class MemoryRows : public RowSource {
 public:

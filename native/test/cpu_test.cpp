@@ -342,7 +342,8 @@ static void weight_cases() {
     for (DType dtype : {DType::float32, DType::float16})
         check(std::string("a matrix of ") + name_of(dtype) + " stands in panels, at every size", [dtype] {
             const int64_t nr = cpu::kernels().nr, size = int64_t(size_of(dtype));
-            // one, less than four rows, than a panel, than a line; whole ones, and more; chunks of 5 rows and of one
+            // one, less than four rows, than a panel, than a line; whole ones, and more; chunks of a panel, of 2 rows or a panel,
+            // of one row
             for (auto [N, K] : {std::pair<int64_t, int64_t>{1, 1},
                                 {3, 16},
                                 {nr - 1, 15},
@@ -352,6 +353,7 @@ static void weight_cases() {
                                 {500, 333},
                                 {4 * nr + 2, 768},
                                 {nr + 3, (44 << 10) / size},
+                                {nr + 3, (90 << 10) / size},
                                 {6, (200 << 10) / size}}) {
                 PatternSource source(size_t(K * size));
                 auto weight = cpu::make_weight(WeightLayout::matrix, dtype, DType::float32, Quantization::none, N, K, source);

@@ -92,6 +92,8 @@ struct Kernels {
     /// The largest of a row (NaN ignored) and Σ exp(x − largest); count > 0.
     void (*exp_sum)(const float* x, int64_t count, float* largest, float* sum);
 
+    /// A whole panel: to[k·nr + j] = from[j·K + k] for j < nr and k < K; `to` begins a cache line.
+    void (*pack_panel)(const float* from, int64_t K, float* to);
     /// y = stored row, widened.
     void (*widen)(const void* stored, DType dtype, float* y, int64_t count);
     /// y[x] = clip8((2^21 + Σ_t weights[t]·rows[t·stride + x]) >> 22) for x < count.

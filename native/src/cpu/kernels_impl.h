@@ -465,6 +465,18 @@ void binary(Arithmetic arithmetic, const float* x, const float* y, bool one, flo
     }
 }
 
+void pack_panel(const float* from, int64_t K, float* to) {
+    alignas(64) float tile[kGroup * NR];  // a line of each row, read once
+    int64_t k = 0;
+    for (; k + kGroup <= K; k += kGroup) {
+        for (int j = 0; j < NR; j += W)
+            for (int i = 0; i < kGroup; i += W) transpose(from + j * K + k + i, K, tile + i * NR + j, NR);
+        for (int i = 0; i < kGroup * NR; i += W) stream(to + k * NR + i, load(tile + i));
+    }
+    for (; k < K; ++k)
+        for (int j = 0; j < NR; ++j) to[k * NR + j] = from[j * K + k];
+}
+
 template <typename T>
 void widen_all(const T* stored, float* y, int64_t count) {
     int64_t d = 0;
@@ -528,6 +540,7 @@ constexpr Kernels kKernels = {
     .add = add,
     .binary = binary,
     .exp_sum = exp_sum,
+    .pack_panel = pack_panel,
     .widen = widen_row,
     .resize_column = resize_column,
     .resize_pixel = resize_pixel,

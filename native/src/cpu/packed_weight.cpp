@@ -51,13 +51,11 @@ static size_t checked_bytes(int64_t rows, int64_t columns, size_t size) {
 template <typename Take>
 static void read_chunks(RowSource& source, int64_t rows, int64_t columns, size_t size, const Take& take) {
     const size_t row_bytes = size_t(columns) * size;
-    int64_t chunk =
-        std::clamp<int64_t>(int64_t((size_t(256) << 10) / std::max<size_t>(1, row_bytes)), 1, std::max<int64_t>(1, rows));
-    for (int64_t whole : {int64_t(kernels().nr), int64_t(4)}) {  // whole panels, or what is transposed at once
-        if (chunk < whole) continue;
-        chunk -= chunk % whole;
-        break;
-    }
+    constexpr size_t kChunk = size_t(256) << 10, kMostPanel = size_t(2) << 20;
+    const int64_t nr = kernels().nr;
+    int64_t chunk = std::max<int64_t>(1, int64_t(kChunk / std::max<size_t>(1, row_bytes)));
+    if (size_t(nr) * row_bytes <= kMostPanel) chunk = std::max(chunk / nr, int64_t(1)) * nr;  // whole panels
+    chunk = std::min(chunk, std::max<int64_t>(1, rows));
     void* memory = thread_scratch(size_t(chunk) * row_bytes / sizeof(float) + 1);
     for (int64_t first = 0; first < rows; first += chunk) {
         int64_t count = std::min(chunk, rows - first);
@@ -147,6 +145,17 @@ static void pack_rows(const T* from, int64_t rows, int64_t K, T* to, int64_t nr)
         for (int64_t j = 0; j < rows; ++j) to[k0 * nr + j] = from[j * K + k0];
 }
 
+template <typename T>
+static void pack_lanes(const T* from, int64_t rows, int64_t K, T* to, int64_t nr) {
+    pack_rows(from, rows, K, to, nr);
+}
+
+/// Whole panels of floats have a kernel.
+static void pack_lanes(const float* from, int64_t rows, int64_t K, float* to, int64_t nr) {
+    if (rows == nr) kernels().pack_panel(from, K, to);
+    else pack_rows(from, rows, K, to, nr);
+}
+
 /// N rows of K elements into panels [ceil(N/nr)][K][nr].
 template <typename T>
 static void pack_panels(T* panels, int64_t N, int64_t K, int64_t nr, RowSource& source) {
@@ -154,7 +163,7 @@ static void pack_panels(T* panels, int64_t N, int64_t K, int64_t nr, RowSource& 
         const T* from = static_cast<const T*>(memory);
         for (int64_t row = first; row < first + count;) {
             int64_t panel = row / nr, lane = row % nr, here = std::min(first + count, (panel + 1) * nr) - row;
-            pack_rows(from, here, K, panels + panel * K * nr + lane, nr);
+            pack_lanes(from, here, K, panels + panel * K * nr + lane, nr);
             row += here;
             from += here * K;
         }

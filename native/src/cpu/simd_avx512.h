@@ -19,6 +19,8 @@ inline vf load(const BFloat16* p) {
         _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))), 16))};
 }
 inline void store(float* p, vf x) { _mm512_storeu_ps(p, x.v); }
+/// To memory that begins a vector, past the caches where that can be said: what was there before need not be read.
+inline void stream(float* p, vf x) { _mm512_stream_ps(p, x.v); }
 inline vf load_n(const float* p, int n) { return {_mm512_maskz_loadu_ps(__mmask16((1u << n) - 1), p)}; }
 inline void store_n(float* p, vf x, int n) { _mm512_mask_storeu_ps(p, __mmask16((1u << n) - 1), x.v); }
 

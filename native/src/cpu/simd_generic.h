@@ -47,6 +47,7 @@ inline vf load(const BFloat16* p) {
     return each([&](int i) { return widen(p[i]); });
 }
 inline void store(float* p, vf x) { memcpy(p, x.v, sizeof x.v); }
+inline void stream(float* p, vf x) { store(p, x); }
 inline vf load_n(const float* p, int n) {
     return each([&](int i) { return i < n ? p[i] : 0.f; });
 }

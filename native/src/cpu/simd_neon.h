@@ -16,6 +16,7 @@ inline vf load(const float* p) { return {vld1q_f32(p)}; }
 inline vf load(const Float16* p) { return {vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(&p->bits)))}; }
 inline vf load(const BFloat16* p) { return {vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(&p->bits), 16))}; }
 inline void store(float* p, vf x) { vst1q_f32(p, x.v); }
+inline void stream(float* p, vf x) { store(p, x); }
 inline vf load_n(const float* p, int n) {
     float lanes[W] = {};
     for (int i = 0; i < n; ++i) lanes[i] = p[i];
