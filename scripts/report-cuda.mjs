@@ -3,13 +3,13 @@
 // work on tensor cores. It fails where a limit below is broken, and where the report in the repository says something else
 // (with another nvcc only the limits count, as registers are its choice). --write brings the report up to date.
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { buildForGpusim } from './build-gpusim.mjs';
 import { capture, captureAsync, fail, root } from './process.mjs';
-import { findCuda, gencode, packages } from './toolchain.mjs';
+import { findCuda, packages } from './toolchain.mjs';
 
 const report = join(root, 'docs', 'cuda-report.md');
 const cache = join(root, 'build-report');
@@ -194,38 +194,45 @@ const sectorsText = ({ perRequest, ideal }) => `${perRequest.toFixed(2)} (${idea
 
 // ── gathering ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** ptxas -v of each source, kept in build-report until a source or header changes. */
-async function compileAll(cuda) {
+/** The PTX in an object of build-gpusim, by architecture: there it is neither compressed nor machine code. */
+export function ptxOf(object) {
+  const texts = new Map();
+  for (const [text, arch] of object.toString('latin1').matchAll(/\.version [\d.]+\n\.target (sm_\w+)[^\0]*/g))
+    texts.set(arch, text);
+  return texts;
+}
+
+/** `ptxas -v` of each source, with what nvcc gives it; kept in build-report until the PTX changes. */
+async function assembleAll(cuda) {
   mkdirSync(cache, { recursive: true });
   const sources = JSON.parse(readFileSync(join(root, 'native', 'sources.json'), 'utf8')).cuda.filter((file) =>
     file.endsWith('.cu'),
   );
-  const headers = readdirSync(join(root, 'native'), { recursive: true })
-    .filter((file) => file.endsWith('.h'))
-    .sort();
-  const options = ['-std=c++20', '-O3', '-lineinfo', '-DNDEBUG', '-DWARPSIGHT_CUDA=1', '-Inative/src', '-Inative', '-Xptxas=-v'];
-  const command = [...options, ...gencode('80;90a').flatMap((code) => ['-gencode', code])];
-  const shared = createHash('sha256').update(JSON.stringify([cuda.version, command]));
-  for (const file of headers) shared.update(file).update(readFileSync(join(root, 'native', file)));
-  const texts = new Map();
-  const waiting = [...sources];
+  const waiting = sources.flatMap((file) => {
+    const ptx = ptxOf(readFileSync(join(root, 'build-gpusim', 'CMakeFiles', 'engine.dir', `${file}.o`)));
+    return Object.values(devices).map((arch) => {
+      if (!ptx.has(arch)) fail(`the object of ${file} in build-gpusim has no PTX for ${arch}`);
+      return { file, arch, text: ptx.get(arch) };
+    });
+  });
+  const outputs = new Map(sources.map((file) => [file, '']));
   const worker = async () => {
-    for (let file = waiting.shift(); file !== undefined; file = waiting.shift()) {
-      const key = shared
-        .copy()
-        .update(readFileSync(join(root, file)))
-        .digest('hex');
-      const kept = join(cache, `${basename(file)}-${key.slice(0, 16)}.txt`);
-      if (!existsSync(kept)) {
-        const made = await captureAsync(cuda.nvcc, [...command, '-c', file, '-o', join(cache, `${basename(file)}.o`)]);
-        if (!made.ok) fail(`nvcc fails on ${file}:\n${made.stderr}`);
-        writeFileSync(kept, made.stdout + made.stderr);
+    for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
+      const { file, arch, text } = next;
+      const key = createHash('sha256').update(cuda.version).update(text).digest('hex').slice(0, 16);
+      const path = join(cache, `${basename(file)}-${arch}-${key}`);
+      if (!existsSync(`${path}.txt`)) {
+        writeFileSync(`${path}.ptx`, text, 'latin1');
+        const options = ['-v', `-arch=${arch}`, '-m64', '--generate-line-info', `${path}.ptx`, '-o', `${path}.cubin`];
+        const made = await captureAsync(join(cuda.toolkit, 'bin', 'ptxas'), options);
+        if (!made.ok) fail(`ptxas fails on ${file} for ${arch}:\n${made.stderr}`);
+        writeFileSync(`${path}.txt`, made.stdout + made.stderr);
       }
-      texts.set(file, readFileSync(kept, 'utf8'));
+      outputs.set(file, outputs.get(file) + readFileSync(`${path}.txt`, 'utf8'));
     }
   };
   await Promise.all(Array.from({ length: Number(process.env.WARPSIGHT_JOBS ?? availableParallelism()) }, worker));
-  return sources.map((file) => ({ file: basename(file), ...parsePtxas(texts.get(file)) }));
+  return sources.map((file) => ({ file: basename(file), ...parsePtxas(outputs.get(file)) }));
 }
 
 /**
@@ -367,7 +374,7 @@ async function main() {
   if (cuda === undefined) fail(`report:cuda needs nvcc.\n${packages('nvcc')}`);
   cuda.version = /V([\d.]+)/.exec(capture(cuda.nvcc, ['--version']).stdout)?.[1] ?? cuda.version; // to the last digit
   buildForGpusim();
-  const compiled = await compileAll(cuda);
+  const compiled = await assembleAll(cuda);
   const passes = await Promise.all(Object.keys(devices).map((cc) => simulate(cc)));
   const loops = await Promise.all(Object.keys(devices).map(simulateLoops));
   const kernels = kernelsOf(compiled, passes, loops);

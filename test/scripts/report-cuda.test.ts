@@ -65,6 +65,15 @@ function problems(name: string, stats: object, resources: object = {}): string[]
 }
 
 describe('npm run report:cuda', () => {
+  it('takes the PTX of each architecture out of an object', () => {
+    const text = (arch: string) => `.version 9.0\n.target ${arch}\n.address_size 64\n\n.visible .entry f()\n`;
+    const object = `\x7fELF\0 .target \0${text('sm_80')}\0\0\xff${text('sm_90a')}\0more`;
+    expect(evaluate("[...report.ptxOf(Buffer.from(given[0], 'latin1'))]", object)).deep.equal([
+      ['sm_80', text('sm_80')],
+      ['sm_90a', text('sm_90a')],
+    ]);
+  });
+
   it('reads what ptxas says of each kernel, and its remarks', () => {
     const { entries, warnings } = evaluate<{ entries: unknown[]; warnings: string[] }>('report.parsePtxas(given[0])', kText);
     expect(entries).deep.equal([
