@@ -30,9 +30,11 @@ class Unavailable extends Error {}
 
 // ── ours ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-async function warpsight(folder: string, size: CheckpointSize, quantization?: 'int8'): Promise<Engine> {
-  const { CLIP, counters, device, ops, Tensor, Weight } = await import('../lib/index.js');
-  const options = { device: 'cpu', ...(quantization && { quantization }) } as const;
+type Narrow = { readonly quantization: 'int8' } | { readonly dtype: 'bfloat16' };
+
+async function warpsight(folder: string, size: CheckpointSize, narrow?: Narrow): Promise<Engine> {
+  const { CLIP, counters, device, ops, Tensor, WarpsightError, Weight } = await import('../lib/index.js');
+  const options = { device: 'cpu', ...narrow } as const;
   type Model = Awaited<ReturnType<typeof CLIP.fromPretrained>>;
   type Rows = Awaited<ReturnType<Model['encodeText']>>;
   const read = async (rows: Rows) => {
@@ -60,13 +62,10 @@ async function warpsight(folder: string, size: CheckpointSize, quantization?: 'i
   }
 
   async function model(): Promise<Model> {
-    const clip = await CLIP.fromPretrained(folder, options);
-    if (!quantization) return clip;
-    const plain = await CLIP.fromPretrained(folder, { device: 'cpu' });
-    const ratio = clip.memoryUsage().weights / plain.memoryUsage().weights;
-    plain.dispose();
-    if (ratio > 0.9) throw new Unavailable(`CLIP.fromPretrained does not take quantization: '${quantization}'`);
-    return clip;
+    return CLIP.fromPretrained(folder, options).catch((error) => {
+      // bfloat16 where the processor has no such products
+      throw error instanceof WarpsightError && error.code === 'ERR_DTYPE' ? new Unavailable(error.message) : error;
+    });
   }
 
   return {
@@ -197,7 +196,8 @@ function joined(parts: readonly Float32Array[]): Float32Array {
 
 function engineOf(name: string, folder: string, size: CheckpointSize, threads: number): Promise<Engine> {
   if (name.startsWith('onnxruntime')) return onnxruntime(folder, size, threads, name.endsWith('int8'));
-  return warpsight(folder, size, name.endsWith('int8') ? 'int8' : undefined);
+  if (name.endsWith('int8')) return warpsight(folder, size, { quantization: 'int8' });
+  return warpsight(folder, size, name.endsWith('bfloat16') ? { dtype: 'bfloat16' } : undefined);
 }
 
 /** One call that counts, behind one that doesn't unless calls take a second. */

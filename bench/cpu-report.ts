@@ -5,7 +5,14 @@ import type { MultiplyAdds, Sample } from './cpu-work';
 import { markdown } from './report';
 import { median, quantile } from './statistics';
 
-export type EngineName = 'warpsight' | 'warpsight int8' | 'onnxruntime' | 'onnxruntime int8' | 'PyTorch' | 'read';
+export type EngineName =
+  | 'warpsight'
+  | 'warpsight int8'
+  | 'warpsight bfloat16'
+  | 'onnxruntime'
+  | 'onnxruntime int8'
+  | 'PyTorch'
+  | 'read';
 
 export interface EngineResult extends Partial<Agreement> {
   /** One for each round, in milliseconds */
@@ -16,7 +23,7 @@ export interface EngineResult extends Partial<Agreement> {
 
 export interface CpuRow {
   readonly name: string;
-  readonly kind: 'image' | 'products' | 'text' | 'int8' | 'load';
+  readonly kind: 'image' | 'products' | 'text' | 'int8' | 'bfloat16' | 'load';
   readonly threads: number;
   readonly cores: string;
   /** Multiply-adds twice, of one sample: those that ours executes in float32 */
@@ -33,8 +40,8 @@ export interface CpuRow {
   readonly missing: Readonly<Partial<Record<EngineName, string>>>;
 }
 
-/** Of float32 results: sums of the same numbers in another order. Of our int8: what the library states. */
-export const kAgreement = { cosine: 1 - 1e-6, difference: 1e-4, int8Cosine: 0.995 };
+/** Of float32 results: sums of the same numbers in another order. Of our int8 and bfloat16: what the library states. */
+export const kAgreement = { cosine: 1 - 1e-6, difference: 1e-4, int8Cosine: 0.995, bfloat16Cosine: 0.999 };
 
 /** How near an engine's result is to ours. */
 export interface Agreement {
@@ -60,6 +67,7 @@ export function compare(ours: readonly number[], theirs: readonly number[], rows
 /** Whether a row counts; of onnxruntime's int8, whose accuracy is its own affair, nothing is asked but numbers. */
 export function agrees(name: EngineName, { cosine, difference }: Agreement): boolean {
   if (name === 'warpsight int8') return cosine >= kAgreement.int8Cosine;
+  if (name === 'warpsight bfloat16') return cosine >= kAgreement.bfloat16Cosine;
   if (name === 'onnxruntime int8') return Number.isFinite(cosine);
   return cosine >= kAgreement.cosine && difference <= kAgreement.difference;
 }
@@ -147,12 +155,21 @@ function textTable(rows: readonly CpuRow[]): string {
   );
 }
 
-function int8Table(rows: readonly CpuRow[]): string {
-  const columns = ['int8', 'threads', 'ms', 'our float32 ms', '÷ int8', 'onnxruntime int8 ms', '÷ ours'];
+/** Images in fewer bits, beside float32 and onnxruntime. */
+function narrowTable(form: 'int8' | 'bfloat16', peer: 'onnxruntime int8' | 'onnxruntime', rows: readonly CpuRow[]): string {
+  const columns = [
+    form,
+    'threads',
+    'ms',
+    'our float32 ms',
+    `÷ ${form}`,
+    `${peer}${peer === 'onnxruntime' ? ' float32' : ''} ms`,
+    '÷ ours',
+  ];
   return markdown(
     [...columns, 'cosine to float32: ours', 'onnxruntime', 'cores used: ours, float32, onnxruntime'],
     rows.map((row) => {
-      const { warpsight, 'warpsight int8': ours, 'onnxruntime int8': theirs } = row.engines;
+      const { warpsight, [`warpsight ${form}` as const]: ours, [peer]: theirs } = row.engines;
       const similarity = (engine: EngineResult | undefined) => engine?.cosine?.toFixed(4) ?? '-';
       return [
         row.name,
@@ -195,7 +212,8 @@ export function cpuTables(rows: readonly CpuRow[]): string {
   const tables: [CpuRow[], (rows: readonly CpuRow[]) => string][] = [
     [of('image', 'products', 'text'), floatTable],
     [of('text'), textTable],
-    [of('int8'), int8Table],
+    [of('int8'), (some) => narrowTable('int8', 'onnxruntime int8', some)],
+    [of('bfloat16'), (some) => narrowTable('bfloat16', 'onnxruntime', some)],
     [of('load'), loadTable],
   ];
   return tables
@@ -207,6 +225,7 @@ export function cpuTables(rows: readonly CpuRow[]): string {
 const kColours: Readonly<Record<EngineName, string>> = {
   warpsight: '#1f77b4',
   'warpsight int8': '#0b3d66',
+  'warpsight bfloat16': '#17becf',
   onnxruntime: '#d68910',
   'onnxruntime int8': '#8a5a08',
   PyTorch: '#c0392b',

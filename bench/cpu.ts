@@ -1,7 +1,7 @@
 // npm run bench:cpu -- [options]: CLIP on the CPU beside onnxruntime-node and PyTorch, and beside what the cores and the memory can do, each in a
 // process of its own on the same cores, taking turns. Outputs are compared first. See docs/benchmarks.md.
 //   --model NAME     of make-checkpoint.ts (vit-b-32)
-//   --rows a,b       of image, products, text, int8, load (all)
+//   --rows a,b       of image, products, text, int8, bfloat16, load (all)
 //   --threads 1,2    as many cores (1, and 2 where there are two)
 //   --batches 1,8    of images
 //   --samples N      of each engine in each row (30)
@@ -39,7 +39,7 @@ import { median } from './statistics';
 const kRestMs = 60;
 
 type Kind = CpuRow['kind'];
-const kKinds: readonly Kind[] = ['image', 'products', 'text', 'int8', 'load'];
+const kKinds: readonly Kind[] = ['image', 'products', 'text', 'int8', 'bfloat16', 'load'];
 
 interface RowPlan {
   readonly kind: Kind;
@@ -140,6 +140,7 @@ const kEngines: Readonly<Record<Kind, readonly EngineName[]>> = {
   products: ['warpsight', 'onnxruntime', 'PyTorch'],
   text: ['warpsight', 'onnxruntime', 'PyTorch'],
   int8: ['warpsight', 'warpsight int8', 'onnxruntime int8'],
+  bfloat16: ['warpsight', 'warpsight bfloat16', 'onnxruntime'],
   load: ['warpsight', 'read'],
 };
 
@@ -309,6 +310,10 @@ async function plansOf(run: Run, kinds: readonly Kind[], threadCounts: readonly 
       const work = { kind: 'image', batch } as const;
       return { kind: 'int8' as const, name: `image, batch ${batch}`, work, results: batch, items: 1 };
     }),
+    ...batches.map((batch) => {
+      const work = { kind: 'image', batch } as const;
+      return { kind: 'bfloat16' as const, name: `image, batch ${batch}`, work, results: batch, items: 1 };
+    }),
     { kind: 'load', name: run.model, work: { kind: 'load' }, results: 0, items: 1 },
   ];
   const plans = works
@@ -381,7 +386,7 @@ async function main(): Promise<void> {
       samples: `${samples} of each engine, one in each round, the order rotating; medians, quartiles in brackets; ratios and shares are medians over rounds`,
       cores: [...new Set(rows.map(({ threads, cores }) => `${threads} threads on ${cores}`))].join('; '),
       reading: `a plain loop, before the rows: ${reading.join(', ')}`,
-      agreement: `float32: cosine >= ${kAgreement.cosine}, difference <= ${kAgreement.difference} of the largest number; our int8: cosine >= ${kAgreement.int8Cosine}`,
+      agreement: `float32: cosine >= ${kAgreement.cosine}, difference <= ${kAgreement.difference} of the largest number; our int8: cosine >= ${kAgreement.int8Cosine}, our bfloat16: >= ${kAgreement.bfloat16Cosine}`,
       tokenizer,
       int8: `onnxruntime's weights have ${sumsBytesIn32Bits() ? 8 : '7 (reduce_range: there is no VNNI)'} bits`,
       forms: formsTaken(rows),

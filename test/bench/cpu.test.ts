@@ -68,8 +68,20 @@ describe('the tables of bench:cpu', () => {
       ],
     };
     const text: CpuRow = { ...row, kind: 'text', multiplyAdds: { executed: 2e6, realLengths: 4e6, padded: 30e6 } };
-    const tables = cpuTables([int8, load, text]);
+    const bfloat16: CpuRow = {
+      ...int8,
+      kind: 'bfloat16',
+      engines: {
+        ...row.engines,
+        'warpsight bfloat16': { ...row.engines.onnxruntime!, samples: [20, 40, 20].map((ms) => [ms, ms] as const) },
+      },
+    };
+    const tables = cpuTables([int8, bfloat16, load, text]);
     expect(tables).contain('| image, batch 2 | 1 | not available | 50.00 (50.00 to 100.0) | - | - | - | - | - | -, 1.00, - |');
+    expect(tables).contain('| bfloat16 | threads | ms | our float32 ms | ÷ bfloat16 | onnxruntime float32 ms | ÷ ours |');
+    expect(tables).contain(
+      '| image, batch 2 | 1 | 20.00 (20.00 to 40.00) | 50.00 (50.00 to 100.0) | 2.50 | 100.0 (100.0 to 100.0) | 5.00 |',
+    );
     expect(tables).contain(
       '| image, batch 2 | 1 | 30.00 (30.00 to 30.00) | 20.00 (20.00 to 20.00) | 1.50 | 1.200 | 1.00, 0.50 |',
     );
@@ -93,11 +105,13 @@ describe('what bench:cpu compares', () => {
         expect(agrees(name, compare(ours, theirs, 2)), `${theirs}`).equal(false);
   });
 
-  it('in int8 is the direction of rows', () => {
+  it('in int8 and bfloat16 is the direction of rows', () => {
     expect(agrees('warpsight int8', compare(ours, [1.05, 2, 3, 4.1], 2))).equal(true);
     expect(agrees('warpsight int8', compare(ours, [1, 2, -3, 4], 2))).equal(false);
     expect(agrees('onnxruntime int8', compare(ours, [1, 2, -3, 4], 2))).equal(true);
     expect(agrees('onnxruntime int8', compare(ours, [1, 2], 2))).equal(false);
+    expect(agrees('warpsight bfloat16', compare(ours, [1.01, 2, 3, 4.02], 2))).equal(true);
+    expect(agrees('warpsight bfloat16', compare(ours, [1.2, 2, 3, 4], 2))).equal(false);
   });
 });
 
@@ -192,7 +206,8 @@ describe('bench:cpu', () => {
     expect(raw.problems).equal('none');
     expect(raw.missing).contain('PyTorch was not found');
     const both = ['warpsight', 'onnxruntime'];
-    const int8 = raw.rows.find(({ kind }) => kind === 'int8')!;
+    const there = (kind: CpuRow['kind'], names: readonly string[]) =>
+      names.filter((name) => !(name in raw.rows.find((each) => each.kind === kind)!.missing));
     expect(raw.rows.map(({ kind, name, engines }) => [kind, name, Object.keys(engines)])).deep.equal([
       ['image', 'image, batch 2', both],
       ['products', 'product 5 x 32 x 32', both],
@@ -200,7 +215,8 @@ describe('bench:cpu', () => {
       ['products', 'product 5 x 32 x 128', both],
       ['text', 'text, 80 random prompts', both],
       ['text', 'text, 80 prompts of one template', both],
-      ['int8', 'image, batch 2', ['warpsight', 'warpsight int8', 'onnxruntime int8'].filter((name) => !(name in int8.missing))],
+      ['int8', 'image, batch 2', there('int8', ['warpsight', 'warpsight int8', 'onnxruntime int8'])],
+      ['bfloat16', 'image, batch 2', there('bfloat16', ['warpsight', 'warpsight bfloat16', 'onnxruntime'])],
       ['load', 'micro', ['warpsight', 'read']],
     ]);
     for (const { kind, engines, peak, items, flops, memory } of raw.rows) {
@@ -248,7 +264,7 @@ describe('bench:cpu', () => {
   });
 
   for (const [args, message] of [
-    [['--rows', 'image,speech'], '--rows takes image, products, text, int8, load: one is speech'],
+    [['--rows', 'image,speech'], '--rows takes image, products, text, int8, bfloat16, load: one is speech'],
     [['--samples', '0'], '--samples takes whole numbers above 0: it is 0'],
     [['--threads', '100000'], '--threads: this process may use'],
     [['--model', 'huge'], '--model takes micro, '],
