@@ -3,8 +3,9 @@ import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { expect } from 'chai';
 import { CLIP, type Counters, device, ZeroShotClassifier } from '../../lib';
+import { executed, executedWarm } from '../support/executed';
 import { data, fixtures, needsFixtures, readFixture } from '../support/fixtures';
-import { executed, expectOurKernels, kDevice, kernelOf, takePlanned } from './evidence';
+import { expectOurKernels, kDevice, kernelOf, takePlanned } from './evidence';
 
 const kWarm = { calls: 1, graphLaunches: 1, steps: 0, kernels: 0, deviceAllocations: 0 };
 
@@ -23,12 +24,11 @@ describe('an encode on CUDA', () => {
   after(() => clip?.dispose());
   beforeEach(() => takePlanned());
 
-  /** What a run does once the first was planned and recorded, and two at once have left memory: it is free some moments after its promise. */
+  /** What a run does once the first was planned and recorded. */
   async function warm(fn: () => Promise<unknown>): Promise<Counters> {
     await fn();
     expectOurKernels(takePlanned(), 'float16', ['attention']); // text heads have 12 elements
-    await Promise.all([fn(), fn()]);
-    const counts = await executed(fn);
+    const counts = await executedWarm(fn);
     expect(takePlanned(), 'planned when warm').to.deep.equal([]);
     return counts;
   }
@@ -85,9 +85,8 @@ describe('an encode on CUDA', () => {
       return features.read();
     };
     const three = await batch(3); // the bucket of four
-    await Promise.all([batch(3), batch(3)]);
     takePlanned();
-    const counts = await executed(() => batch(3));
+    const counts = await executedWarm(() => batch(3));
     expect(counts).to.include(kWarm);
     expect(takePlanned()).to.deep.equal([]);
     expect(await batch(3)).to.deep.equal(three);
@@ -114,7 +113,7 @@ describe('an encode on CUDA', () => {
     };
     await encode(10);
     const before = await memory();
-    const counts = await executed(() => encode(100));
+    const counts = await executedWarm(() => encode(100));
     expect(counts.deviceAllocations).to.equal(0);
     expect(await memory()).to.equal(before);
   });

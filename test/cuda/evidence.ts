@@ -2,6 +2,7 @@
 import { expect } from 'chai';
 import { type Counters, counters, device, type Float } from '../../lib';
 import { native } from '../../lib/native';
+import { difference } from '../support/executed';
 
 export const kDevice = 'cuda:0';
 
@@ -122,18 +123,6 @@ export function expectOurKernels(steps: readonly Planned[], dtype: Float, genera
     const towers = steps.filter(({ op }) => op === 'patchEmbed' || op === 'embed' || op in kAttention);
     for (const { op, kernel } of towers) expect(kernel, op).to.match(new RegExp(`<${kTypes[dtype]}>$`));
   }
-}
-
-/** What `fn` added to the counters. */
-export async function executed(fn: () => Promise<unknown>): Promise<Counters> {
-  const before = counters();
-  await fn();
-  return difference(counters(), before);
-}
-
-function difference(after: Counters, before: Counters): Counters {
-  const keys = Object.keys(before) as (keyof Counters)[];
-  return Object.fromEntries(keys.map((key) => [key, after[key] - before[key]])) as Record<keyof Counters, number>;
 }
 
 /**

@@ -3,8 +3,9 @@ import { expect } from 'chai';
 import { device, dim, ops, Tensor, Weight } from '../../lib';
 import { profileRuns } from '../../lib/profile';
 import { expectError } from '../support/errors';
+import { executed } from '../support/executed';
 import { normal } from '../support/numbers';
-import { executed, kDevice, kernelOf, provesKernels } from './evidence';
+import { kDevice, kernelOf, provesKernels } from './evidence';
 
 const [M, K] = [16, 64];
 
