@@ -29,27 +29,25 @@ const specs = (named.length > 0 ? named : testsIn('test/cuda')).map((file) => jo
 if (specs.length === 0) fail('test/cuda holds no tests');
 
 const runs = [];
-const programs = ['gemm_test', 'ops_golden'].map((name) => join(root, onGpu ? 'build' : 'build-gpusim', 'test', name));
+const programs = ['gemm_test', 'ops_golden'];
 // The simulator is each of the two devices whose kernels differ, unless it is told to be one.
 const tiers = onGpu ? [undefined] : process.env.GPUSIM_CC ? [process.env.GPUSIM_CC] : ['9.0', '8.0'];
 for (const tier of tiers) {
   const place = onGpu ? gpus()[0].name : `gpusim, compute capability ${tier}`;
   const simulator = onGpu ? {} : { GPUSIM_CC: tier };
+  // With the check of dependent launches only gemm_test: of ops_golden's none depends on another; test/cuda has its cases in programs.
   const settings = onGpu
-    ? [{}]
+    ? [{ env: {}, programs }]
     : [
-        { ...checkers, GPUSIM_SEED: process.env.GPUSIM_SEED ?? (tier === '8.0' ? '2' : '1') },
-        ...(tier === '9.0' ? [{ GPUSIM_PDLCHECK: '1' }] : []),
+        { env: { ...checkers, GPUSIM_SEED: process.env.GPUSIM_SEED ?? (tier === '8.0' ? '2' : '1') }, programs },
+        ...(tier === '9.0' ? [{ env: { GPUSIM_PDLCHECK: '1' }, programs: ['gemm_test'] }] : []),
       ];
-  for (const setting of args.length === 0 ? settings : []) {
+  for (const { env, programs } of args.length === 0 ? settings : []) {
     for (const program of programs) {
-      const title = Object.entries(setting).map(([name, value]) => `${name}=${value}`);
-      console.log(`\n${[place, ...title].join(' ')}: ${relative(root, program)}`);
-      runs.push(
-        await testProgram(program.endsWith('ops_golden') ? [program, 'cuda:0'] : [program], {
-          env: { ...simulator, ...setting },
-        }),
-      );
+      const path = join(root, onGpu ? 'build' : 'build-gpusim', 'test', program);
+      const title = Object.entries(env).map(([name, value]) => `${name}=${value}`);
+      console.log(`\n${[place, ...title].join(' ')}: ${relative(root, path)}`);
+      runs.push(await testProgram(program === 'ops_golden' ? [path, 'cuda:0'] : [path], { env: { ...simulator, ...env } }));
     }
   }
   for (const wide of [false, true]) {
