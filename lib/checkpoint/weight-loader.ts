@@ -126,7 +126,7 @@ export class WeightLoader {
     // Whoever fails ends the generator for all. The failure is told when nothing of this load is under way any more.
     const ends = await Promise.allSettled(Array.from({ length: this.#loaders() }, loadGroups));
     const failure = ends.find((end) => end.status === 'rejected');
-    if (failure) throw failure.reason;
+    if (failure) throw signal?.aborted ? abortError(signal) : failure.reason;
   }
 
   /** Groups at once: one is packed or copied to the device while another is read. More than four wait for memory. */
