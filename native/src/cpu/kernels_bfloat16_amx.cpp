@@ -18,7 +18,7 @@ namespace {
 #include "tile.h"
 
 constexpr const char* kProductsIsa = "amx";
-constexpr int kRows = 32, kColumns = 32;
+constexpr int kRows = 32, kColumns = 32, kTurns = 1;
 
 #include "round_avx512_bf16.h"
 
@@ -81,8 +81,7 @@ private:
             }
         }
         for (int64_t k = 0; k < K; k += kBFloat16Group, a += rows_ * kBFloat16Group, b += kBFloat16Group * kColumns) {
-            ahead.fetch(0, 1);
-            ahead.next_group();
+            ahead.fetch(0);
             _tile_loadd(6, b, kStride);
             _tile_loadd(7, b + 32, kStride);
             _tile_loadd(4, a, 64);

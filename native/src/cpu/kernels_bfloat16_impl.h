@@ -1,5 +1,6 @@
 // The table of kernels_bfloat16.h, written once over these of the including file:
 //   kProductsIsa, kRows, kColumns          the table's isa, mr and nr
+//   kTurns                                 in which the Multiplier takes 32 k
 //   round_group(x, n, to)                  n <= 32 floats rounded to bfloat16, zeros behind them up to 32
 //   Multiplier                             one for each call of tiles(), released last, that is called with
 //                                          (rows, a, b, K, tile, from_zero, ahead):
@@ -18,7 +19,7 @@ void bfloat16_tiles(const BFloat16Gemm& g, const GemmPart& part, float* sums) {
     Multiplier multiplier;
     for_blocks(
         {g.M, g.N, padded, g.blocks, g.end}, part,
-        {kColumns, kBFloat16Group, kBFloat16Group * kColumns * int64_t(sizeof *g.panels) / 64}, tile, sums,
+        {kColumns, kBFloat16Group, kBFloat16Group * kColumns * int64_t(sizeof *g.panels) / 64, kTurns}, tile, sums,
         [&](int64_t panel, int64_t k) { return g.panels + (panel * padded + k) * kColumns; },
         [&](const uint16_t* b, int64_t k, int64_t depth, int64_t m0, int64_t rows, float* out, Ahead ahead) {
             multiplier(rows, g.a + m0 * padded + k * rows, b, depth, out, k == 0, ahead);

@@ -7,6 +7,7 @@
 // depend on nothing but the row and the weight.
 
 constexpr int NV = NR / W;  // vectors across a register tile
+constexpr int kTurns = kGroup / kUnroll;
 
 // ---------------------------------------------------------------------------------------------------------------- GEMM
 
@@ -31,15 +32,13 @@ void multiply_rows(const float* a, int64_t a_step, const T* b, int64_t K, float*
         }
     };
     int64_t k = 0;
-    constexpr int kTurns = kGroup / kUnroll;
     for (; k + kGroup <= K; k += kGroup, a += a_step) {
         for (int turn = 0; turn < kTurns; ++turn, b += kUnroll * NR) {
-            ahead.fetch(turn, kTurns);
+            ahead.fetch(turn);
             // The loop's own instructions count: where another program shares the core, it is the front end that is short.
 #pragma GCC unroll kUnroll
             for (int i = 0; i < kUnroll; ++i) step(a + turn * kUnroll + i, b + i * NR);
         }
-        ahead.next_group();
     }
     for (int i = 0; k < K; ++k, ++i, b += NR) step(a + i, b);
 
@@ -88,7 +87,7 @@ void gemm_tiles_of(const Gemm& g, const GemmPart& part, float* sums) {
     alignas(64) float tile[MR * NR];
     const int64_t padded = ceil_div(g.K, kGroup) * kGroup;
     for_blocks(
-        {g.M, g.N, g.K, g.blocks, g.end}, part, {NR, kGroup, int64_t(kGroup * NR * sizeof(T)) / 64}, tile, sums,
+        {g.M, g.N, g.K, g.blocks, g.end}, part, {NR, kGroup, int64_t(kGroup * NR * sizeof(T)) / 64, kTurns}, tile, sums,
         [&](int64_t panel, int64_t k) { return static_cast<const T*>(g.panels) + (panel * g.K + k) * NR; },
         [&](const T* b, int64_t k, int64_t depth, int64_t m0, int64_t rows, float* out, Ahead ahead) {
             rows_function<T>(rows)(g.a + (m0 - g.first_row) * padded + k * rows, rows * kGroup, b, depth, out, k == 0, ahead);

@@ -117,6 +117,8 @@ RowScale pack_row(const float* x, int64_t K, int64_t rows, void* to) {
 
 // --------------------------------------------------------------------------------------------------------------- product
 
+constexpr int kTurns = int(kLine) / kPack / kUnroll;  // of a line of a row
+
 /// tile[M][kColumns] (+)= Σ_k a[k]·b[k] for k < K, which is a multiple of 8.
 /// a: [K/kLine][M][kLine]; b: [K/kPack][kColumns][kPack].
 template <int M>
@@ -140,13 +142,11 @@ void multiply_rows(const Row* a, const int8_t* b, int64_t K, int32_t* tile, bool
     };
     int64_t k = 0;
     for (; k + kLine <= K; k += kLine, a += M * kLine) {
-        constexpr int kTurns = int(kLine) / kPack / kUnroll;
         for (int turn = 0; turn < kTurns; ++turn, b += kUnroll * kPack * kColumns) {
-            ahead.fetch(turn, kTurns);
+            ahead.fetch(turn);
 #pragma GCC unroll kUnroll
             for (int i = 0; i < kUnroll; ++i) step(a + (turn * kUnroll + i) * kPack, b + i * kPack * kColumns);
         }
-        ahead.next_group();
     }
     for (int i = 0; k < K; k += kPack, i += kPack, b += kPack * kColumns) step(a + i, b);
 
@@ -170,7 +170,7 @@ void int8_tiles(const Int8Gemm& g, const GemmPart& part, int32_t* sums) {
     const int64_t row_size = row_bytes(g.K) / int64_t(sizeof(Row)), all = ceil_div(g.K, 8) * 8;
     auto panel_at = [&](int64_t panel) { return static_cast<char*>(const_cast<void*>(g.panels)) + panel * panel_bytes(g.K); };
     for_blocks(
-        {g.M, g.N, all, g.blocks, g.end}, part, {kColumns, kLine, kLine * kColumns / 64}, tile, sums,
+        {g.M, g.N, all, g.blocks, g.end}, part, {kColumns, kLine, kLine * kColumns / 64, kTurns}, tile, sums,
         [&](int64_t panel, int64_t k) { return bytes_of(panel_at(panel)) + k * kColumns; },
         [&](const int8_t* b, int64_t k, int64_t depth, int64_t m0, int64_t rows, int32_t* out, Ahead ahead) {
             rows_function(rows)(static_cast<const Row*>(g.a) + m0 * row_size + k * rows, b, depth, out, k == 0, ahead);

@@ -5,6 +5,7 @@
 // Included inside an unnamed namespace.
 
 constexpr int NV = kColumns / W;  // vectors across a register tile
+constexpr int kTurns = kBFloat16Group / 2;
 
 /// tile[M][kColumns] (+)= Σ_k a[k]·b[k] for k < K, a multiple of 32. a: [K/32][M][32]; b: [K/2][kColumns][2].
 template <int M>
@@ -16,9 +17,8 @@ void multiply_pairs(const uint16_t* a, const uint16_t* b, int64_t K, float* tile
         for (int v = 0; v < NV; ++v) sums[r][v] = from_zero ? zero() : load(tile + r * kColumns + v * W);
 
     for (int64_t k = 0; k < K; k += kBFloat16Group, a += M * kBFloat16Group) {
-        constexpr int kTurns = kBFloat16Group / 2;
         for (int turn = 0; turn < kTurns; ++turn, b += 2 * kColumns) {
-            ahead.fetch(turn, kTurns);
+            ahead.fetch(turn);
             pairs ws[NV];
 #pragma GCC unroll 16
             for (int v = 0; v < NV; ++v) ws[v] = load_pairs(b + v * W * 2);
@@ -29,7 +29,6 @@ void multiply_pairs(const uint16_t* a, const uint16_t* b, int64_t K, float* tile
                 for (int v = 0; v < NV; ++v) sums[r][v] = dot(sums[r][v], x, ws[v]);
             }
         }
-        ahead.next_group();
     }
 
 #pragma GCC unroll 16

@@ -8,17 +8,18 @@ inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 inline vf load_some(const float* p, int n) { return n == W ? load(p) : load_n(p, n); }
 inline void store_some(float* p, vf x, int n) { n == W ? store(p, x) : store_n(p, x, n); }
 
-/// What is to be near soon: `lines` cache lines for each group of k that is worked on.
+/// What is to be near soon: in each of the first `turns` turns of a group of k `lines` cache lines. More requests at once would
+/// wait for each other, and the multiply-adds for them.
 struct Ahead {
     const char* at = nullptr;
-    int lines = 0;
+    int turns = 0, lines = 0;
 
-    /// The share of one of `turns` turns of a group: so many requests at once would wait for each other, and the multiply-adds
-    /// for them.
-    void fetch(int turn, int turns) const {
-        for (int line = turn; line < lines; line += turns) prefetch(at + line * 64);
+    void fetch(int turn) {
+        if (turn >= turns) return;
+        const char* const end = at + lines * 64;
+        do prefetch(at);
+        while ((at += 64) != end);
     }
-    void next_group() { at += lines * 64; }
 };
 
 /// Where column n0 of row m of the product belongs.
@@ -53,9 +54,10 @@ struct Product {
     const Epilogue& end;
 };
 
-/// How the panels of a weight lie: `nr` columns, and so many cache lines for each `group` of k.
+/// How the panels of a weight lie: `nr` columns, and so many cache lines for each `group` of k, which is multiplied in `turns`.
 struct Panels {
     int64_t nr, group, lines;
+    int turns;
 };
 
 /// The blocks of a part of a product, slice of k by slice and panel by panel, and what is fetched meanwhile.
@@ -67,7 +69,9 @@ inline void for_blocks(const Product& p, const GemmPart& part, const Panels& pan
                        Multiply multiply, Finish finish) {
     auto row_of = [&](int64_t block) { return block * p.M / p.blocks; };
     const int64_t origin = row_of(part.first_block), rows_in_all = row_of(part.last_block) - origin;
-    const int lines = int(ceil_div(panels.lines, part.last_block - part.first_block));
+    // Each block fetches its share of the next panel, at least a line in a group.
+    const int share = int(ceil_div(panels.lines, part.last_block - part.first_block));
+    const int lines = int(ceil_div(share, panels.turns)), turns = int(ceil_div(share, lines));
     int64_t k = 0;
     do {  // once for K = 0: the sums are zero
         const int64_t depth = least(part.depth, p.depth - k);
@@ -82,12 +86,9 @@ inline void for_blocks(const Product& p, const GemmPart& part, const Panels& pan
             for (int64_t block = part.first_block; block < part.last_block; ++block) {
                 const int64_t m0 = row_of(block), rows = row_of(block + 1) - m0;
                 Sum* out = done && k == 0 ? tile : sums + ((panel - part.first_panel) * rows_in_all + m0 - origin) * panels.nr;
-                // each block fetches its share
+                const int64_t skipped = (block - part.first_block) * turns * lines * 64 * (depth / panels.group);
                 Ahead ahead;
-                if (next)
-                    ahead = {
-                        reinterpret_cast<const char*>(next) + (block - part.first_block) * lines * 64 * (depth / panels.group),
-                        lines};
+                if (next) ahead = {reinterpret_cast<const char*>(next) + skipped, turns, lines};
                 if (done) fetch_places(p.end, m0, rows, n0, panels.nr);
                 multiply(at(panel, k), k, depth, m0, rows, out, ahead);
                 if (done) finish(panel, m0, rows, columns, out);
