@@ -54,7 +54,7 @@ static uint64_t saved_states() {
 
 /// Instructions beside those that every processor of the architecture has.
 struct Instructions {
-    bool avx2 = false, avx_vnni = false, avx512 = false, avx512_vnni = false, avx512_bf16 = false, amx_bf16 = false,
+    bool avx2 = false, avx_vnni = false, avx512 = false, avx512_vnni = false, avx512_bf16 = false, amx = false,
          neon_dotprod = false;
 };
 
@@ -71,7 +71,7 @@ static bool ask_for_tiles() {
 }
 
 // Intel SDM volume 2, CPUID: leaf 1 ECX (12 FMA, 27 OSXSAVE, 29 F16C), leaf 7 EBX (5 AVX2, 16 AVX512F, 17 DQ, 30 BW, 31 VL), ECX
-// (11 AVX512_VNNI) and EDX (22 AMX-BF16, 24 AMX-TILE), leaf 7 part 1 EAX (4 AVX-VNNI, 5 AVX512_BF16); XCR0 bits 1, 2 (SSE, AVX),
+// (11 AVX512_VNNI) and EDX (22 AMX-BF16, 24 AMX-TILE, 25 AMX-INT8), leaf 7 part 1 EAX (4 AVX-VNNI, 5 AVX512_BF16); XCR0 bits 1, 2 (SSE, AVX),
 // 5, 6, 7 (AVX-512) and 17, 18 (AMX).
 static Instructions instructions() {
     Instructions found;
@@ -89,7 +89,7 @@ static Instructions instructions() {
     found.avx512 = found.avx2 && (states & 0xe6) == 0xe6 && has(more.b, {16, 17, 30, 31});
     found.avx512_vnni = found.avx512 && has(more.c, {11});
     found.avx512_bf16 = found.avx512_vnni && has(later, {5});
-    found.amx_bf16 = found.avx512_bf16 && (states & 0x60000) == 0x60000 && has(more.d, {22, 24}) && ask_for_tiles();
+    found.amx = found.avx512_bf16 && (states & 0x60000) == 0x60000 && has(more.d, {22, 24, 25}) && ask_for_tiles();
     return found;
 }
 
@@ -116,7 +116,7 @@ static const std::vector<Level>& usable() {
                        const BFloat16Kernels* bfloat16 = nullptr) {
             if (can && floats && int8) levels.push_back({name, floats, int8, bfloat16});
         };
-        add(here.amx_bf16 && amx_bfloat16_kernels(), "amx", avx512_kernels(), avx512_vnni_int8_kernels(), amx_bfloat16_kernels());
+        add(here.amx && amx_bfloat16_kernels(), "amx", avx512_kernels(), amx_int8_kernels(), amx_bfloat16_kernels());
         add(here.avx512_bf16, "avx512_bf16", avx512_kernels(), avx512_vnni_int8_kernels(), avx512_bf16_kernels());
         add(here.avx512_vnni, "avx512_vnni", avx512_kernels(), avx512_vnni_int8_kernels());
         add(here.avx512, "avx512", avx512_kernels(), avx512_int8_kernels());

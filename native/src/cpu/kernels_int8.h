@@ -59,6 +59,7 @@ const Int8Kernels* avx2_int8_kernels();
 const Int8Kernels* avx_vnni_int8_kernels();
 const Int8Kernels* avx512_int8_kernels();
 const Int8Kernels* avx512_vnni_int8_kernels();
+const Int8Kernels* amx_int8_kernels();
 const Int8Kernels* neon_dotprod_int8_kernels();
 
 }  // namespace warpsight::cpu

@@ -38,6 +38,7 @@ inline void store_row(Row* p, vf v) {
                      _mm_packs_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256(whole, 1)));
 }
 
+#include "multiply_integers.h"
 #include "kernels_int8_impl.h"
 }  // namespace
 

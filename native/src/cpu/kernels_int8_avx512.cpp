@@ -41,6 +41,7 @@ inline void store_row(Row* p, vf v) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(v.v)));
 }
 
+#include "multiply_integers.h"
 #include "kernels_int8_impl.h"
 }  // namespace
 

@@ -33,6 +33,7 @@ inline vx broadcast(const Row* p) {
 inline vi dot(vi sum, vx x, vw w) { return {_mm256_dpbusd_avx_epi32(sum.v, x.v, w.v)}; }
 inline void store_row(Row* p, vf v) { store_bytes(p, v); }
 
+#include "multiply_integers.h"
 #include "kernels_int8_impl.h"
 }  // namespace
 

@@ -40,6 +40,7 @@ inline vi dot(vi sum, vx x, vw w) {
 }
 inline void store_row(Row* p, vf v) { store_bytes(p, v); }
 
+#include "multiply_integers.h"
 #include "kernels_int8_impl.h"
 }  // namespace
 

@@ -1,12 +1,14 @@
 // The kernels of kernels_int8.h, written once over the vectors of a simd_*.h and these of the including file:
-//   Row, kPack      what q is kept as, and how many of them lie in each lane of a vector
-//   vw, vx          kPack·W weights, kPack of k for W columns each; the same kPack of a row in every lane
-//   load_weights, broadcast, dot(sum, x, w)   the last adds to each lane its kPack products
-//   store_row       W of q to packed rows
+//   kInt8Isa, kRows, kColumns    the table's isa, mr and nr
+//   Row, kPack, kBias            what q is kept as, how many of k lie together in a panel, and what zero points are less by
+//   store_row                    W of q to packed rows
+//   Multiplier                   one for each call of tiles(), released last, that is called with
+//                                (rows, a, b, K, tile, from_zero, ahead):
+//                                tile[rows][kColumns] (+)= Σ_k a[k]·b[k] for k < K, a multiple of 8;
+//                                a: [K/kLine][rows][kLine]; b: [K/kPack][kColumns][kPack]
+//   kLine, kTurns                k of a row that lie together, one cache line, and in how many turns they are multiplied
 // Included inside an unnamed namespace, behind tile.h; like kernels_impl.h without the standard library's templates.
 
-constexpr int NV = kColumns / W;                      // vectors across a register tile
-constexpr int64_t kLine = 64 / int64_t(sizeof(Row));  // k of a row that lie together: one cache line
 constexpr int kLimit = 127;
 constexpr bool kSigned = sizeof(Row) == 2;
 
@@ -117,63 +119,16 @@ RowScale pack_row(const float* x, int64_t K, int64_t rows, void* to) {
 
 // --------------------------------------------------------------------------------------------------------------- product
 
-constexpr int kTurns = int(kLine) / kPack / kUnroll;  // of a line of a row
-
-/// tile[M][kColumns] (+)= Σ_k a[k]·b[k] for k < K, which is a multiple of 8.
-/// a: [K/kLine][M][kLine]; b: [K/kPack][kColumns][kPack].
-template <int M>
-void multiply_rows(const Row* a, const int8_t* b, int64_t K, int32_t* tile, bool from_zero, Ahead ahead) {
-    vi sums[M][NV];
-#pragma GCC unroll 16
-    for (int r = 0; r < M; ++r)
-#pragma GCC unroll 16
-        for (int v = 0; v < NV; ++v) sums[r][v] = from_zero ? set1_int(0) : load_ints(tile + r * kColumns + v * W);
-
-    auto step = [&](const Row* column, const int8_t* row) {
-        vw ws[NV];
-#pragma GCC unroll 16
-        for (int v = 0; v < NV; ++v) ws[v] = load_weights(row + v * W * kPack);
-#pragma GCC unroll 16
-        for (int r = 0; r < M; ++r) {
-            vx x = broadcast(column + r * kLine);
-#pragma GCC unroll 16
-            for (int v = 0; v < NV; ++v) sums[r][v] = dot(sums[r][v], x, ws[v]);
-        }
-    };
-    int64_t k = 0;
-    for (; k + kLine <= K; k += kLine, a += M * kLine) {
-        for (int turn = 0; turn < kTurns; ++turn, b += kUnroll * kPack * kColumns) {
-            ahead.fetch(turn);
-#pragma GCC unroll kUnroll
-            for (int i = 0; i < kUnroll; ++i) step(a + (turn * kUnroll + i) * kPack, b + i * kPack * kColumns);
-        }
-    }
-    for (int i = 0; k < K; k += kPack, i += kPack, b += kPack * kColumns) step(a + i, b);
-
-#pragma GCC unroll 16
-    for (int r = 0; r < M; ++r)
-#pragma GCC unroll 16
-        for (int v = 0; v < NV; ++v) store_ints(tile + r * kColumns + v * W, sums[r][v]);
-}
-
-using RowsFunction = void (*)(const Row*, const int8_t*, int64_t, int32_t*, bool, Ahead);
-
-template <int M = kRows>
-RowsFunction rows_function(int64_t rows) {
-    if constexpr (M > 1)
-        if (rows < M) return rows_function<M - 1>(rows);
-    return multiply_rows<M>;
-}
-
 void int8_tiles(const Int8Gemm& g, const GemmPart& part, int32_t* sums) {
     alignas(64) int32_t tile[kRows * kColumns];
+    Multiplier multiplier;
     const int64_t row_size = row_bytes(g.K) / int64_t(sizeof(Row)), all = ceil_div(g.K, 8) * 8;
     auto panel_at = [&](int64_t panel) { return static_cast<char*>(const_cast<void*>(g.panels)) + panel * panel_bytes(g.K); };
     for_blocks(
         {g.M, g.N, all, g.blocks, g.end}, part, {kColumns, kLine, kLine * kColumns / 64, kTurns}, tile, sums,
         [&](int64_t panel, int64_t k) { return bytes_of(panel_at(panel)) + k * kColumns; },
         [&](const int8_t* b, int64_t k, int64_t depth, int64_t m0, int64_t rows, int32_t* out, Ahead ahead) {
-            rows_function(rows)(static_cast<const Row*>(g.a) + m0 * row_size + k * rows, b, depth, out, k == 0, ahead);
+            multiplier(rows, static_cast<const Row*>(g.a) + m0 * row_size + k * rows, b, depth, out, k == 0, ahead);
         },
         [&](int64_t panel, int64_t m0, int64_t rows, int64_t columns, const int32_t* out) {
             const float* scales = scales_of(panel_at(panel));
@@ -188,6 +143,7 @@ void int8_tiles(const Int8Gemm& g, const GemmPart& part, int32_t* sums) {
                 };
             });
         });
+    multiplier.release();
 }
 
 constexpr Int8Kernels kInt8Kernels = {

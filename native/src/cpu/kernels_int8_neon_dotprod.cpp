@@ -33,6 +33,7 @@ inline vx broadcast(const Row* p) {
 inline vi dot(vi sum, vx x, vw w) { return {vdotq_s32(sum.v, w.v, x.v)}; }
 inline void store_row(Row* p, vf v) { store_bytes(p, v - set1(float(kBias))); }
 
+#include "multiply_integers.h"
 #include "kernels_int8_impl.h"
 }  // namespace
 
