@@ -6,6 +6,7 @@ import { device, type GenerationResult, LLaVA, type LlavaGenerateOptions } from 
 import { ModelFolders } from '../field/model-folder';
 import { expectError } from '../support/errors';
 import { fixtures, needsFixtures } from '../support/fixtures';
+import { generateAndStop } from '../support/generations';
 import { normal } from '../support/numbers';
 import { describeLlavaGolden, kLlavaFixtures } from './llava-golden';
 
@@ -163,16 +164,7 @@ describe('LLaVA', () => {
     const images = pictures(2);
     const prompt = `<image> and <image> ${'word '.repeat(30)}`;
     const round = async (i: number): Promise<void> => {
-      const controller = new AbortController();
-      const run = llava.generate({ prompt, images, maxNewTokens: 30, signal: controller.signal });
-      if (i % 5 === 0) setTimeout(() => controller.abort(), i % 7);
-      else if (i % 5 === 1) {
-        for await (const _ of run) break;
-      } else {
-        let pieces = 0;
-        for await (const _ of run) if (++pieces > i % 9) controller.abort();
-      }
-      const { finishReason } = await run.result;
+      const { finishReason } = await generateAndStop(llava, i, { prompt, images });
       expect(finishReason).to.be.oneOf(['aborted', 'length', 'stop']);
     };
     const before = device('cpu').memory().tensors;

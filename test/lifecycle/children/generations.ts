@@ -1,5 +1,6 @@
 // generations FOLDER COUNT: generates COUNT times, four at once, each stopped in one of the ways there are.
 import { device, LLaVA } from '../../../lib';
+import { generateAndStop } from '../../support/generations';
 import { collect, growth, print, residentBytes } from './measure';
 
 const [folder = '', count = '0'] = process.argv.slice(2);
@@ -9,18 +10,7 @@ async function main(): Promise<void> {
   const llava = await LLaVA.fromPretrained(folder, { device: 'cpu', cacheTokens: 1024 });
   const images = { pixels: new Float32Array(2 * 3 * 32 * 32).fill(0.5), shape: [2, 3, 32, 32] };
   const prompt = `<image> and <image> ${'word '.repeat(30)}`;
-  const generate = async (i: number): Promise<void> => {
-    const controller = new AbortController();
-    const run = llava.generate({ prompt, images, maxNewTokens: 30, signal: controller.signal });
-    if (i % 5 === 0) setTimeout(() => controller.abort(), i % 7);
-    else if (i % 5 === 1) {
-      for await (const _ of run) break;
-    } else {
-      let pieces = 0;
-      for await (const _ of run) if (++pieces > i % 9) controller.abort();
-    }
-    await run.result;
-  };
+  const generate = (i: number) => generateAndStop(llava, i, { prompt, images });
   const samples: number[] = [];
   for (let sample = 0; sample < kSamples; sample++) {
     for (let i = 0; i < Number(count) / kSamples; i += 4) await Promise.all([i, i + 1, i + 2, i + 3].map(generate));
