@@ -71,8 +71,8 @@ static bool ask_for_tiles() {
 }
 
 // Intel SDM volume 2, CPUID: leaf 1 ECX (12 FMA, 27 OSXSAVE, 29 F16C), leaf 7 EBX (5 AVX2, 16 AVX512F, 17 DQ, 30 BW, 31 VL), ECX
-// (11 AVX512_VNNI) and EDX (22 AMX-BF16, 24 AMX-TILE, 25 AMX-INT8), leaf 7 part 1 EAX (4 AVX-VNNI, 5 AVX512_BF16); XCR0 bits 1, 2 (SSE, AVX),
-// 5, 6, 7 (AVX-512) and 17, 18 (AMX).
+// (11 AVX512_VNNI) and EDX (22 AMX-BF16, 24 AMX-TILE, 25 AMX-INT8), leaf 7 part 1 EAX (4 AVX-VNNI, 5 AVX512_BF16); XCR0 bits 1, 2
+// (SSE, AVX), 5, 6, 7 (AVX-512) and 17, 18 (AMX).
 static Instructions instructions() {
     Instructions found;
     Registers basic = cpuid(1), more = cpuid(7);

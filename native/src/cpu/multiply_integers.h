@@ -1,6 +1,6 @@
 // The Multiplier of kernels_int8_impl.h for instructions that add products of small integers to a vector of sums. The including
 // file has
-//   vw, vx                                    kPack·W weights, kPack of k for W columns each; the same kPack of a row in every lane
+//   vw, vx                                    kPack·W weights, kPack of k for W columns each; kPack of a row in every lane
 //   load_weights, broadcast, dot(sum, x, w)   the last adds to each lane its kPack products
 // Included inside an unnamed namespace, behind tile.h.
 
