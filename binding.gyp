@@ -128,8 +128,8 @@
       'sources': ['<!@(node scripts/sources.mjs amx)'],
       'conditions': [['target_arch=="x64"', {
         'cflags_cc': [
-          '-mavx512f', '-mavx512bw', '-mavx512dq', '-mavx512vl', '-mavx512bf16', '-mamx-tile', '-mamx-bf16', '-mamx-int8', '-mfma',
-          '-mf16c',
+          '-mavx512f', '-mavx512bw', '-mavx512dq', '-mavx512vl', '-mavx512bf16', '-mfma', '-mf16c',
+          '-mamx-tile', '-mamx-bf16', '-mamx-int8',
         ],
       }]],
     },
