@@ -2,13 +2,7 @@
 #include "kernels.h"
 
 #if defined(__x86_64__) || defined(_M_X64)
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // GCC 12's own headers start "undefined" registers this way
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#endif
-#include <immintrin.h>
-#include <math.h>
-#include <string.h>
+#include "intrinsics_avx512.h"
 #define WARPSIGHT_ROWS_14
 namespace warpsight::cpu {
 namespace {

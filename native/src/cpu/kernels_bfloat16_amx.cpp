@@ -2,13 +2,7 @@
 #include "kernels_bfloat16.h"
 
 #if defined(__x86_64__) && defined(__linux__)
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // GCC 12's own headers start "undefined" registers this way
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#endif
-#include <immintrin.h>
-#include <math.h>
-#include <string.h>
+#include "intrinsics_avx512.h"
 namespace warpsight::cpu {
 namespace {
 #include "stored.h"

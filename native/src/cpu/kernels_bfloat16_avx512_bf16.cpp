@@ -2,13 +2,7 @@
 #include "kernels_bfloat16.h"
 
 #if defined(__x86_64__) || defined(_M_X64)
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // GCC 12's own headers start "undefined" registers this way
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#endif
-#include <immintrin.h>
-#include <math.h>
-#include <string.h>
+#include "intrinsics_avx512.h"
 namespace warpsight::cpu {
 namespace {
 #include "stored.h"
@@ -18,16 +12,21 @@ namespace {
 
 constexpr const char* kProductsIsa = "avx512_bf16";
 constexpr int kRows = 14, kColumns = 32;
+constexpr int kPack = 2;
+using Row = uint16_t;
+using Weight = uint16_t;
+using Sum = float;
 
+/// Pairs of k: of W columns of a panel, or one of a row in every lane.
 struct pairs {
     __m512bh v;
 };
-inline pairs load_pairs(const uint16_t* p) {
+inline pairs load_weights(const uint16_t* p) {
     pairs out;
     memcpy(&out.v, p, sizeof out.v);
     return out;
 }
-inline pairs broadcast_pair(const uint16_t* p) {
+inline pairs broadcast(const uint16_t* p) {
     int32_t two;
     memcpy(&two, p, sizeof two);
     const __m512i all = _mm512_set1_epi32(two);
@@ -35,10 +34,12 @@ inline pairs broadcast_pair(const uint16_t* p) {
     memcpy(&out.v, &all, sizeof out.v);
     return out;
 }
+using vw = pairs;
+using vx = pairs;
 inline vf dot(vf sum, pairs x, pairs w) { return {_mm512_dpbf16_ps(sum.v, x.v, w.v)}; }
 
 #include "round_avx512_bf16.h"
-#include "multiply_pairs.h"
+#include "multiply_vectors.h"
 #include "kernels_bfloat16_impl.h"
 }  // namespace
 

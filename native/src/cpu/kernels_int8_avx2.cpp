@@ -17,6 +17,8 @@ constexpr const char* kInt8Isa = "avx2";
 constexpr int kRows = 6, kColumns = 16;
 constexpr int kBias = 0;
 using Row = int16_t;
+using Weight = int8_t;
+using Sum = int32_t;
 constexpr int kPack = 2;
 
 struct vw {
@@ -38,7 +40,7 @@ inline void store_row(Row* p, vf v) {
                      _mm_packs_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256(whole, 1)));
 }
 
-#include "multiply_integers.h"
+#include "multiply_vectors.h"
 #include "kernels_int8_impl.h"
 }  // namespace
 

@@ -2,13 +2,7 @@
 #include "kernels_int8.h"
 
 #if defined(__x86_64__) || defined(_M_X64)
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // GCC 12's own headers start "undefined" registers this way
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#endif
-#include <immintrin.h>
-#include <math.h>
-#include <string.h>
+#include "intrinsics_avx512.h"
 namespace warpsight::cpu {
 namespace {
 #include "stored.h"
@@ -20,6 +14,8 @@ constexpr const char* kInt8Isa = "avx512";
 constexpr int kRows = 14, kColumns = 32;
 constexpr int kBias = 0;
 using Row = int16_t;
+using Weight = int8_t;
+using Sum = int32_t;
 constexpr int kPack = 2;
 
 struct vw {
@@ -41,7 +37,7 @@ inline void store_row(Row* p, vf v) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(v.v)));
 }
 
-#include "multiply_integers.h"
+#include "multiply_vectors.h"
 #include "kernels_int8_impl.h"
 }  // namespace
 

@@ -2,13 +2,7 @@
 #include "kernels_int8.h"
 
 #if defined(__x86_64__) || defined(_M_X64)
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // GCC 12's own headers start "undefined" registers this way
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#endif
-#include <immintrin.h>
-#include <math.h>
-#include <string.h>
+#include "intrinsics_avx512.h"
 namespace warpsight::cpu {
 namespace {
 #include "stored.h"
@@ -20,6 +14,8 @@ constexpr const char* kInt8Isa = "avx512_vnni";
 constexpr int kRows = 14, kColumns = 32;
 constexpr int kBias = 0;
 using Row = uint8_t;
+using Weight = int8_t;
+using Sum = int32_t;
 constexpr int kPack = 4;
 
 struct vw {
@@ -37,7 +33,7 @@ inline vx broadcast(const Row* p) {
 inline vi dot(vi sum, vx x, vw w) { return {_mm512_dpbusd_epi32(sum.v, x.v, w.v)}; }
 inline void store_row(Row* p, vf v) { store_bytes(p, v); }
 
-#include "multiply_integers.h"
+#include "multiply_vectors.h"
 #include "kernels_int8_impl.h"
 }  // namespace
 

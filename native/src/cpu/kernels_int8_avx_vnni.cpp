@@ -16,6 +16,8 @@ constexpr const char* kInt8Isa = "avx_vnni";
 constexpr int kRows = 6, kColumns = 16;
 constexpr int kBias = 0;
 using Row = uint8_t;
+using Weight = int8_t;
+using Sum = int32_t;
 constexpr int kPack = 4;
 
 struct vw {
@@ -33,7 +35,7 @@ inline vx broadcast(const Row* p) {
 inline vi dot(vi sum, vx x, vw w) { return {_mm256_dpbusd_avx_epi32(sum.v, x.v, w.v)}; }
 inline void store_row(Row* p, vf v) { store_bytes(p, v); }
 
-#include "multiply_integers.h"
+#include "multiply_vectors.h"
 #include "kernels_int8_impl.h"
 }  // namespace
 

@@ -15,6 +15,8 @@ constexpr const char* kInt8Isa = "generic";
 constexpr int kRows = 4, kColumns = 8;
 constexpr int kBias = 0;
 using Row = uint8_t;
+using Weight = int8_t;
+using Sum = int32_t;
 constexpr int kPack = 4;
 
 struct vw {
@@ -40,7 +42,7 @@ inline vi dot(vi sum, vx x, vw w) {
 }
 inline void store_row(Row* p, vf v) { store_bytes(p, v); }
 
-#include "multiply_integers.h"
+#include "multiply_vectors.h"
 #include "kernels_int8_impl.h"
 }  // namespace
 

@@ -16,6 +16,8 @@ constexpr const char* kInt8Isa = "neon_dotprod";
 constexpr int kRows = 6, kColumns = 16;
 constexpr int kBias = 128;
 using Row = uint8_t;
+using Weight = int8_t;
+using Sum = int32_t;
 constexpr int kPack = 4;
 
 struct vw {
@@ -33,7 +35,7 @@ inline vx broadcast(const Row* p) {
 inline vi dot(vi sum, vx x, vw w) { return {vdotq_s32(sum.v, w.v, x.v)}; }
 inline void store_row(Row* p, vf v) { store_bytes(p, v - set1(float(kBias))); }
 
-#include "multiply_integers.h"
+#include "multiply_vectors.h"
 #include "kernels_int8_impl.h"
 }  // namespace
 

@@ -1,24 +1,31 @@
-// The Multiplier of kernels_int8_impl.h for instructions that add products of small integers to a vector of sums. The including
-// file has
-//   vw, vx                                    kPack·W weights, kPack of k for W columns each; kPack of a row in every lane
-//   load_weights, broadcast, dot(sum, x, w)   the last adds to each lane its kPack products
+// The Multiplier of kernels_int8_impl.h and kernels_bfloat16_impl.h for instructions that add products of neighbouring k to a
+// vector of sums. The including file has
+//   Row, Weight, Sum        what x, W and the sums are kept as
+//   kPack                   how many k an instruction adds up in each lane
+//   vw, vx                  kPack·W weights, kPack of k for W columns each; kPack of a row in every lane
+//   load_weights, broadcast, dot(sum, x, w)
 // Included inside an unnamed namespace, behind tile.h.
 
 constexpr int NV = kColumns / W;  // vectors across a register tile
 constexpr int64_t kLine = 64 / int64_t(sizeof(Row));
 constexpr int kTurns = int(kLine) / kPack / kUnroll;
 
-/// tile[M][kColumns] (+)= Σ_k a[k]·b[k] for k < K, which is a multiple of 8.
+inline vi sums_from(const int32_t* tile, bool from_zero) { return from_zero ? set1_int(0) : load_ints(tile); }
+inline vf sums_from(const float* tile, bool from_zero) { return from_zero ? zero() : load(tile); }
+inline void store_sums(int32_t* tile, vi sums) { store_ints(tile, sums); }
+inline void store_sums(float* tile, vf sums) { store(tile, sums); }
+
+/// tile[M][kColumns] (+)= Σ_k a[k]·b[k] for k < K, a multiple of kPack.
 /// a: [K/kLine][M][kLine]; b: [K/kPack][kColumns][kPack].
 template <int M>
-void multiply_rows(const Row* a, const int8_t* b, int64_t K, int32_t* tile, bool from_zero, Ahead ahead) {
-    vi sums[M][NV];
+void multiply_rows(const Row* a, const Weight* b, int64_t K, Sum* tile, bool from_zero, Ahead ahead) {
+    decltype(sums_from(tile, true)) sums[M][NV];
 #pragma GCC unroll 16
     for (int r = 0; r < M; ++r)
 #pragma GCC unroll 16
-        for (int v = 0; v < NV; ++v) sums[r][v] = from_zero ? set1_int(0) : load_ints(tile + r * kColumns + v * W);
+        for (int v = 0; v < NV; ++v) sums[r][v] = sums_from(tile + r * kColumns + v * W, from_zero);
 
-    auto step = [&](const Row* column, const int8_t* row) {
+    auto step = [&](const Row* column, const Weight* row) {
         vw ws[NV];
 #pragma GCC unroll 16
         for (int v = 0; v < NV; ++v) ws[v] = load_weights(row + v * W * kPack);
@@ -42,12 +49,12 @@ void multiply_rows(const Row* a, const int8_t* b, int64_t K, int32_t* tile, bool
 #pragma GCC unroll 16
     for (int r = 0; r < M; ++r)
 #pragma GCC unroll 16
-        for (int v = 0; v < NV; ++v) store_ints(tile + r * kColumns + v * W, sums[r][v]);
+        for (int v = 0; v < NV; ++v) store_sums(tile + r * kColumns + v * W, sums[r][v]);
 }
 
 struct Multiplier {
     template <int M = kRows>
-    void operator()(int64_t rows, const Row* a, const int8_t* b, int64_t K, int32_t* tile, bool from_zero, Ahead ahead) {
+    void operator()(int64_t rows, const Row* a, const Weight* b, int64_t K, Sum* tile, bool from_zero, Ahead ahead) {
         if constexpr (M > 1)
             if (rows < M) return operator()<M - 1>(rows, a, b, K, tile, from_zero, ahead);
         multiply_rows<M>(a, b, K, tile, from_zero, ahead);
