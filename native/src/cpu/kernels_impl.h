@@ -6,6 +6,7 @@
 // Every element of a GEMM is one chain of fused multiply-adds over k = 0, 1, …, whatever M, N and the thread count: a row's bits
 // depend on nothing but the row and the weight.
 
+// From simd_*.h: W floats in a vector; a GEMM keeps MR x NR sums and takes kUnroll of k at a time; dots() keeps 4 x kDots sums.
 constexpr int NV = NR / W;  // vectors across a register tile
 constexpr int kTurns = kGroup / kUnroll;
 
@@ -28,7 +29,8 @@ void multiply_rows(const float* a, int64_t a_step, const T* b, int64_t K, float*
         for (int r = 0; r < M; ++r) {
             vf x = set1(column[r * kGroup]);
 #pragma GCC unroll 16
-            for (int v = 0; v < NV; ++v) sums[r][v] = fma(x, bs[v], sums[r][v]);
+            for (int v = 0; v < NV; ++v)
+                sums[r][v] = M > 1 ? accumulate(sums[r][v], x, bs[v]) : fma(x, bs[v], sums[r][v]);  // fma may read b from memory
         }
     };
     int64_t k = 0;
@@ -77,9 +79,10 @@ RowsFunction<T> rows_function(int64_t rows) {
     return table[rows - 1];
 }
 
+template <int Whole>
 void finish_tile(const Epilogue& end, const float* tile, int64_t stride, int64_t m0, int64_t rows, int64_t n0, int64_t columns) {
-    finish(end, m0, rows, n0, columns,
-           [=](int64_t r) { return [=](int64_t c, int n) { return load_some(tile + r * stride + c, n); }; });
+    finish<Whole>(end, m0, rows, n0, columns,
+                  [=](int64_t r) { return [=](int64_t c, int n) { return load_some(tile + r * stride + c, n); }; });
 }
 
 template <typename T>
@@ -93,7 +96,7 @@ void gemm_tiles_of(const Gemm& g, const GemmPart& part, float* sums) {
             rows_function<T>(rows)(g.a + (m0 - g.first_row) * padded + k * rows, rows * kGroup, b, depth, out, k == 0, ahead);
         },
         [&](int64_t panel, int64_t m0, int64_t rows, int64_t columns, const float* out) {
-            finish_tile(g.end, out, NR, m0, rows, panel * NR, columns);
+            finish_tile<NR>(g.end, out, NR, m0, rows, panel * NR, columns);
         });
 }
 
@@ -138,7 +141,10 @@ void dots(const float* x, const float* w, int64_t K, float* out) {
 
 /// out [4][4] for m <= 4 and n <= 4 rows.
 void dots_up_to_4(const float* x, const float* w, int64_t K, int64_t m, int64_t n, float* out) {
-    if (m == 4 && n == 4) return dots<4, 4>(x, w, K, out);
+    if (m == 4 && n == 4) {
+        for (int j = 0; j < 4; j += kDots) dots<4, kDots>(x, w + j * K, K, out + j);
+        return;
+    }
     if (m == 1 && n == 4) return dots<1, 4>(x, w, K, out);
     for (int64_t i = 0; i < m; ++i)
         for (int64_t j = 0; j < n; ++j) dots<1, 1>(x + i * K, w + j * K, K, out + i * 4 + j);
@@ -150,7 +156,7 @@ void dot_tile(const float* x, const float* w, int64_t K, int64_t m0, int64_t m1,
         for (int64_t i = m0; i < m1; i += 4) {
             int64_t rows = least(4, m1 - i), columns = least(4, n1 - j);
             dots_up_to_4(x + i * K, w + j * K, K, rows, columns, tile);
-            finish_tile(end, tile, 4, i, rows, j, columns);
+            finish_tile<4>(end, tile, 4, i, rows, j, columns);
         }
 }
 

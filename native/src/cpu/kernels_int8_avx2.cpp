@@ -33,7 +33,7 @@ inline vx broadcast(const Row* p) {
     memcpy(&two, p, 4);
     return {_mm256_set1_epi32(two)};
 }
-inline vi dot(vi sum, vx x, vw w) { return {_mm256_add_epi32(sum.v, _mm256_madd_epi16(x.v, w.v))}; }
+inline vi dot(vi sum, vx x, vw w) { return opaque({_mm256_add_epi32(sum.v, _mm256_madd_epi16(x.v, w.v))}); }
 inline void store_row(Row* p, vf v) {
     __m256i whole = _mm256_cvtps_epi32(v.v);
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p),

@@ -32,7 +32,7 @@ inline vx broadcast(const Row* p) {
     memcpy(&two, p, 4);
     return {_mm512_set1_epi32(two)};
 }
-inline vi dot(vi sum, vx x, vw w) { return {_mm512_add_epi32(sum.v, _mm512_madd_epi16(x.v, w.v))}; }
+inline vi dot(vi sum, vx x, vw w) { return opaque({_mm512_add_epi32(sum.v, _mm512_madd_epi16(x.v, w.v))}); }
 inline void store_row(Row* p, vf v) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(v.v)));
 }

@@ -133,7 +133,7 @@ void int8_tiles(const Int8Gemm& g, const GemmPart& part, int32_t* sums) {
         [&](int64_t panel, int64_t m0, int64_t rows, int64_t columns, const int32_t* out) {
             const float* scales = scales_of(panel_at(panel));
             const int32_t* weight_sums = sums_of(panel_at(panel));
-            finish(g.end, m0, rows, panel * kColumns, columns, [=, row_scales = g.rows + m0](int64_t r) {
+            finish<kColumns>(g.end, m0, rows, panel * kColumns, columns, [=, row_scales = g.rows + m0](int64_t r) {
                 const vi zero_point = set1_int(-row_scales[r].zero);
                 const vf scale = set1(row_scales[r].scale);
                 const int32_t* row_sums = out + r * kColumns;

@@ -18,7 +18,7 @@ inline void store_sums(float* tile, vf sums) { store(tile, sums); }
 /// tile[M][kColumns] (+)= Σ_k a[k]·b[k] for k < K, a multiple of kPack.
 /// a: [K/kLine][M][kLine]; b: [K/kPack][kColumns][kPack].
 template <int M>
-void multiply_rows(const Row* a, const Weight* b, int64_t K, Sum* tile, bool from_zero, Ahead ahead) {
+[[gnu::noinline]] void multiply_rows(const Row* a, const Weight* b, int64_t K, Sum* tile, bool from_zero, Ahead ahead) {
     decltype(sums_from(tile, true)) sums[M][NV];
 #pragma GCC unroll 16
     for (int r = 0; r < M; ++r)

@@ -1,7 +1,7 @@
 // The vector type of kernels_impl.h for AVX2 with FMA and F16C. Included inside an unnamed namespace.
 
 constexpr const char* kIsa = "avx2";
-constexpr int W = 8, MR = 6, NR = 16, kUnroll = 4;
+constexpr int W = 8, MR = 6, NR = 16, kUnroll = 4, kDots = 2;
 
 struct vf {
     __m256 v;
@@ -30,6 +30,16 @@ inline vf operator-(vf a, vf b) { return {_mm256_sub_ps(a.v, b.v)}; }
 inline vf operator*(vf a, vf b) { return {_mm256_mul_ps(a.v, b.v)}; }
 inline vf operator/(vf a, vf b) { return {_mm256_div_ps(a.v, b.v)}; }
 inline vf fma(vf a, vf b, vf c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
+/// sum + a·b as fma() gives it, in the sum's own register: left to choose among the forms of the instruction, GCC exchanges the
+/// registers of a tile's sums from step to step, and there are none to spare.
+inline vf accumulate(vf sum, vf a, vf b) {
+#if defined(__GNUC__)
+    asm("vfmadd231ps %2, %1, %0" : "+x"(sum.v) : "x"(a.v), "x"(b.v));
+    return sum;
+#else
+    return fma(a, b, sum);
+#endif
+}
 inline vf max(vf a, vf b) { return {_mm256_max_ps(a.v, b.v)}; }
 inline vf min(vf a, vf b) { return {_mm256_min_ps(a.v, b.v)}; }
 inline vf sqrt(vf a) { return {_mm256_sqrt_ps(a.v)}; }
@@ -59,6 +69,13 @@ struct vi {
     __m256i v;
 };
 inline vi set1_int(int32_t x) { return {_mm256_set1_epi32(x)}; }
+/// x, opaque to the compiler: GCC would add the terms of a sum among themselves first, and keep them in memory until then.
+inline vi opaque(vi x) {
+#if defined(__GNUC__)
+    asm("" : "+x"(x.v));
+#endif
+    return x;
+}
 inline vi load_ints(const int32_t* p) { return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))}; }
 inline void store_ints(int32_t* p, vi x) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), x.v); }
 inline vf to_floats(vi x) { return {_mm256_cvtepi32_ps(x.v)}; }

@@ -1,7 +1,7 @@
 // The vector type of kernels_impl.h for AVX-512 (F, BW, DQ, VL) with FMA and F16C. Included inside an unnamed namespace.
 
 constexpr const char* kIsa = "avx512";
-constexpr int W = 16, MR = 14, NR = 32, kUnroll = 2;
+constexpr int W = 16, MR = 14, NR = 32, kUnroll = 2, kDots = 4;
 
 struct vf {
     __m512 v;
@@ -29,6 +29,7 @@ inline vf operator-(vf a, vf b) { return {_mm512_sub_ps(a.v, b.v)}; }
 inline vf operator*(vf a, vf b) { return {_mm512_mul_ps(a.v, b.v)}; }
 inline vf operator/(vf a, vf b) { return {_mm512_div_ps(a.v, b.v)}; }
 inline vf fma(vf a, vf b, vf c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
+inline vf accumulate(vf sum, vf a, vf b) { return fma(a, b, sum); }
 inline vf max(vf a, vf b) { return {_mm512_max_ps(a.v, b.v)}; }
 inline vf min(vf a, vf b) { return {_mm512_min_ps(a.v, b.v)}; }
 inline vf sqrt(vf a) { return {_mm512_sqrt_ps(a.v)}; }
@@ -53,6 +54,13 @@ struct vi {
     __m512i v;
 };
 inline vi set1_int(int32_t x) { return {_mm512_set1_epi32(x)}; }
+/// x, opaque to the compiler: GCC would add the terms of a sum among themselves first, and keep them in memory until then.
+inline vi opaque(vi x) {
+#if defined(__GNUC__)
+    asm("" : "+v"(x.v));
+#endif
+    return x;
+}
 inline vi load_ints(const int32_t* p) { return {_mm512_loadu_si512(p)}; }
 inline void store_ints(int32_t* p, vi x) { _mm512_storeu_si512(p, x.v); }
 inline vf to_floats(vi x) { return {_mm512_cvtepi32_ps(x.v)}; }

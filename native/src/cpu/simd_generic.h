@@ -1,7 +1,7 @@
 // The vector type of kernels_impl.h in plain C++, for any processor. Included inside an unnamed namespace.
 
 constexpr const char* kIsa = "generic";
-constexpr int W = 4, MR = 4, NR = 8, kUnroll = 1;
+constexpr int W = 4, MR = 4, NR = 8, kUnroll = 1, kDots = 2;
 
 struct vf {
     float v[W];
@@ -70,6 +70,7 @@ inline vf operator/(vf a, vf b) {
 inline vf fma(vf a, vf b, vf c) {
     return each([&](int i) { return a.v[i] * b.v[i] + c.v[i]; });
 }
+inline vf accumulate(vf sum, vf a, vf b) { return fma(a, b, sum); }
 /// As on x86: b where either is NaN.
 inline vf max(vf a, vf b) {
     return each([&](int i) { return a.v[i] > b.v[i] ? a.v[i] : b.v[i]; });

@@ -1,7 +1,7 @@
 // The vector type of kernels_impl.h for NEON on AArch64. Included inside an unnamed namespace.
 
 constexpr const char* kIsa = "neon";
-constexpr int W = 4, MR = 6, NR = 16, kUnroll = 2;
+constexpr int W = 4, MR = 6, NR = 16, kUnroll = 2, kDots = 4;
 
 struct vf {
     float32x4_t v;
@@ -33,6 +33,7 @@ inline vf operator-(vf a, vf b) { return {vsubq_f32(a.v, b.v)}; }
 inline vf operator*(vf a, vf b) { return {vmulq_f32(a.v, b.v)}; }
 inline vf operator/(vf a, vf b) { return {vdivq_f32(a.v, b.v)}; }
 inline vf fma(vf a, vf b, vf c) { return {vfmaq_f32(c.v, a.v, b.v)}; }
+inline vf accumulate(vf sum, vf a, vf b) { return fma(a, b, sum); }
 /// As on x86: b where either is NaN.
 inline vf max(vf a, vf b) { return {vbslq_f32(vcgtq_f32(a.v, b.v), a.v, b.v)}; }
 inline vf min(vf a, vf b) { return {vbslq_f32(vcltq_f32(a.v, b.v), a.v, b.v)}; }

@@ -99,8 +99,9 @@ inline void for_blocks(const Product& p, const GemmPart& part, const Panels& pan
 }
 
 /// Rows m0 … m0 + rows − 1, columns n0 … n0 + columns − 1; sums(r)(c, n) gives the n <= W finished sums from column n0 + c of
-/// row m0 + r on.
-template <typename Sums, typename Activate>
+/// row m0 + r on. `Whole` columns, those of a panel, are taken without a loop: how often a short one runs is guessed wrong once
+/// for each row, behind a long product.
+template <int Whole, typename Sums, typename Activate>
 inline void finish_rows(const Epilogue& end, int64_t m0, int64_t rows, int64_t n0, int64_t columns, Sums sums, Activate act) {
     const float* bias = end.bias ? end.bias + n0 : nullptr;
     for (int64_t r = 0; r < rows; ++r) {
@@ -115,6 +116,11 @@ inline void finish_rows(const Epilogue& end, int64_t m0, int64_t rows, int64_t n
             if (residual) x = x + load_some(residual + c, n);
             store_some(y + c, x, n);
         };
+        if (Whole % W == 0 && columns == Whole) {
+#pragma GCC unroll 16
+            for (int c = 0; c < Whole; c += W) take(c, W);
+            continue;
+        }
         int64_t c = 0;
         for (; c + W <= columns; c += W) take(c, W);
         if (c < columns) take(c, int(columns - c));
@@ -122,7 +128,7 @@ inline void finish_rows(const Epilogue& end, int64_t m0, int64_t rows, int64_t n
 }
 
 /// The same with the epilogue's activation.
-template <typename Sums>
+template <int Whole, typename Sums>
 inline void finish(const Epilogue& end, int64_t m0, int64_t rows, int64_t n0, int64_t columns, Sums sums) {
-    with_activation(end.activation, [&](auto act) { finish_rows(end, m0, rows, n0, columns, sums, act); });
+    with_activation(end.activation, [&](auto act) { finish_rows<Whole>(end, m0, rows, n0, columns, sums, act); });
 }
