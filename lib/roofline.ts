@@ -1,8 +1,9 @@
+import { WarpsightError } from './errors';
 import { type NativeProgram, native, type StepInfo, type TypedArray } from './native';
 import { linear } from './ops/linear';
 import { kFixed } from './tensor';
 import { Trace } from './trace';
-import { Weight } from './weight';
+import { type MatrixOptions, Weight } from './weight';
 
 /** The most that a device can do; a step is held against it. */
 export interface Peaks {
@@ -10,8 +11,10 @@ export interface Peaks {
   readonly bandwidth: number;
   /** floating-point operations per second on float32 */
   readonly float32: number;
-  /** the same on float16 and bfloat16, on tensor cores where there are any */
+  /** the same on float16 and bfloat16: on tensor cores, or a processor's instructions for bfloat16, where there are any */
   readonly float16: number;
+  /** the same in products with int8 weights, on the CPU */
+  readonly int8?: number;
   /** where the three figures come from */
   readonly source: string;
 }
@@ -60,20 +63,28 @@ export async function peaksOf(device: string): Promise<Peaks | undefined> {
   };
 }
 
-/** The best of some runs: 64 MiB of weights read by one row, and a product whose operands lie in the cache. */
+/** The best of some runs: 64 MiB of weights read by one row, and products whose operands lie in the cache. */
 async function measureCpu(threads: number): Promise<Peaks> {
   const read = await measureLinear(1, 4096, 4096);
-  const product = await measureLinear(512, 1024, 1024);
+  const product = async (options?: MatrixOptions) => {
+    const { flops, seconds } = await measureLinear(512, 1024, 1024, options);
+    return flops / seconds;
+  };
+  const float32 = await product();
   return {
     bandwidth: read.bytes / read.seconds,
-    float32: product.flops / product.seconds,
-    float16: product.flops / product.seconds, // 16-bit weights are widened
-    source: `measured with ${threads} threads: 64 MiB of weights for one row, and a product of 512 x 1024 x 1024`,
+    float32,
+    float16: await product({ compute: 'bfloat16' }).catch((error) => {
+      if (error instanceof WarpsightError && error.code === 'ERR_DTYPE') return float32; // 16-bit weights are widened
+      throw error;
+    }),
+    int8: await product({ quantization: 'int8' }),
+    source: `measured with ${threads} threads: 64 MiB of weights for one row, and products of 512 x 1024 x 1024`,
   };
 }
 
-async function measureLinear(M: number, K: number, N: number) {
-  const weight = Weight.matrix(new Float32Array(N * K), [N, K]);
+async function measureLinear(M: number, K: number, N: number, options?: MatrixOptions) {
+  const weight = Weight.matrix(new Float32Array(N * K), [N, K], options);
   const trace = new Trace('cpu');
   const y = linear(trace.input('float32', [M, K], kFixed), weight);
   const program: NativeProgram = native.compile('cpu', trace.describe([y]));
@@ -92,6 +103,11 @@ async function measureLinear(M: number, K: number, N: number) {
 /** What keeps a step from being faster than it can be, and the least seconds that it then takes. */
 export function boundOf({ kernel, flops, bytes }: StepInfo, peaks: Peaks): { bound: 'memory' | 'compute'; seconds: number } {
   const moving = bytes / peaks.bandwidth;
-  const computing = flops / (/<(half|bf16)\b/.test(kernel) ? peaks.float16 : peaks.float32);
+  const computing = flops / rateOf(kernel, peaks);
   return moving >= computing ? { bound: 'memory', seconds: moving } : { bound: 'compute', seconds: computing };
+}
+
+function rateOf(kernel: string, { float32, float16, int8 = float32 }: Peaks): number {
+  if (kernel.startsWith('gemm_int8_')) return int8;
+  return /<(half|bf16)\b|^gemm_bfloat16_/.test(kernel) ? float16 : float32;
 }

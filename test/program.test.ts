@@ -156,7 +156,7 @@ describe('Program', () => {
     const peaks = await device('cpu').peaks();
     expect(peaks?.source).to.match(/^measured with \d+ threads: 64 MiB of weights for one row/);
     expect(peaks!.bandwidth).to.be.within(1e8, 1e13);
-    expect(peaks!.float32).to.be.within(1e8, 1e14);
+    for (const rate of [peaks!.float32, peaks!.float16, peaks!.int8]) expect(rate).to.be.within(1e8, 1e14);
     expect(await device('cpu').peaks(), 'measured once').to.equal(peaks);
 
     const w = Weight.matrix(normal(512 * 512, 1), [512, 512]);
@@ -172,12 +172,15 @@ describe('Program', () => {
   });
 
   it('is bound by what takes longer at the peaks: bytes, or operations at the rate of the dtype', () => {
-    const peaks = { bandwidth: 1e9, float32: 1e10, float16: 1e11, source: 'a test' };
+    const peaks = { bandwidth: 1e9, float32: 1e10, float16: 1e11, int8: 1e12, source: 'a test' };
     const step = (kernel: string, flops: number, bytes: number) =>
       boundOf({ op: 'linear', kernel, flops, bytes, shapes: '' }, peaks);
     expect(step('gemm_simt<float>', 2e10, 1e9)).to.deep.equal({ bound: 'compute', seconds: 2 });
     expect(step('gemm_sm90_128x256<half>', 2e10, 1e9)).to.deep.equal({ bound: 'memory', seconds: 1 });
     expect(step('gemm_sm90_128x256<bf16>', 2e11, 1e9)).to.deep.equal({ bound: 'compute', seconds: 2 });
+    expect(step('gemm_avx2_6x16', 2e10, 1e9)).to.deep.equal({ bound: 'compute', seconds: 2 });
+    expect(step('gemm_bfloat16_amx_32x32', 2e11, 1e9)).to.deep.equal({ bound: 'compute', seconds: 2 });
+    expect(step('gemm_int8_avx2_6x16', 2e12, 1e9)).to.deep.equal({ bound: 'compute', seconds: 2 });
   });
 
   it('writes a Chrome trace of a profile', async () => {

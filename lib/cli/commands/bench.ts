@@ -191,10 +191,13 @@ function line({ name, unit, count, runs, medianMs, leastMs, mostMs, perSecond, f
 }
 
 function profileText(runs: readonly RunProfile[], peaks: Peaks | undefined): string {
-  const against = peaks
-    ? `${si(peaks.bandwidth, 'B/s')}, ${si(peaks.float32, 'FLOP/s')} in float32, ${si(peaks.float16, 'FLOP/s')} in 16 bits: ${peaks.source}`
-    : 'none are known for this device';
-  return `\npeaks of the roofline: ${against}\n${runs.map(runText).join('')}`;
+  return `\npeaks of the roofline: ${peaks ? peaksText(peaks) : 'none are known for this device'}\n${runs.map(runText).join('')}`;
+}
+
+function peaksText({ bandwidth, float32, float16, int8, source }: Peaks): string {
+  const rates = [`${si(float32, 'FLOP/s')} in float32`, `${si(float16, 'FLOP/s')} in 16 bits`];
+  if (int8 !== undefined) rates.push(`${si(int8, 'FLOP/s')} in int8`);
+  return `${[si(bandwidth, 'B/s'), ...rates].join(', ')}: ${source}`;
 }
 
 function runText({ name, steps }: RunProfile): string {

@@ -33,7 +33,15 @@ inline vf operator-(vf a, vf b) { return {vsubq_f32(a.v, b.v)}; }
 inline vf operator*(vf a, vf b) { return {vmulq_f32(a.v, b.v)}; }
 inline vf operator/(vf a, vf b) { return {vdivq_f32(a.v, b.v)}; }
 inline vf fma(vf a, vf b, vf c) { return {vfmaq_f32(c.v, a.v, b.v)}; }
-inline vf accumulate(vf sum, vf a, vf b) { return fma(a, b, sum); }
+/// fma(a, b, sum) in the sum's own register, as for AVX2.
+inline vf accumulate(vf sum, vf a, vf b) {
+#if defined(__GNUC__)
+    asm("fmla %0.4s, %1.4s, %2.4s" : "+w"(sum.v) : "w"(a.v), "w"(b.v));
+    return sum;
+#else
+    return fma(a, b, sum);
+#endif
+}
 /// As on x86: b where either is NaN.
 inline vf max(vf a, vf b) { return {vbslq_f32(vcgtq_f32(a.v, b.v), a.v, b.v)}; }
 inline vf min(vf a, vf b) { return {vbslq_f32(vcltq_f32(a.v, b.v), a.v, b.v)}; }
