@@ -133,13 +133,18 @@
         ],
       }]],
     },
-    { 'target_name': 'neon', 'type': 'static_library', 'sources': ['<!@(node scripts/sources.mjs neon)'] },
+    {
+      'target_name': 'neon',
+      'type': 'static_library',
+      'sources': ['<!@(node scripts/sources.mjs neon)'],
+      'conditions': [['target_arch=="arm64"', { 'cflags_cc': ['-fno-schedule-insns'] }]],  # as in CMakeLists.txt
+    },
     {
       'target_name': 'neon_dotprod',
       'type': 'static_library',
       'sources': ['<!@(node scripts/sources.mjs neon_dotprod)'],
       'conditions': [['target_arch=="arm64"', {
-        'cflags_cc': ['-march=armv8.2-a+dotprod'],
+        'cflags_cc': ['-march=armv8.2-a+dotprod', '-fno-schedule-insns'],
         'xcode_settings': { 'OTHER_CFLAGS': ['-march=armv8.2-a+dotprod'] },
       }]],
     },
