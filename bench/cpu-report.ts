@@ -30,7 +30,7 @@ export interface CpuRow {
   readonly flops?: number;
   /** Products or images in one sample: times are shown for one */
   readonly items: number;
-  /** GFLOP/s of the FMA loop in each round */
+  /** GFLOP/s of the FMA loop in each round: of the runs before and after ours */
   readonly peak: readonly number[];
   readonly engines: Readonly<Partial<Record<EngineName, EngineResult>>>;
   readonly multiplyAdds?: MultiplyAdds & { readonly executed: number };
@@ -174,7 +174,7 @@ function narrowTable(form: 'int8' | 'bfloat16', peer: 'onnxruntime int8' | 'onnx
       return [
         row.name,
         String(row.threads),
-        ours ? timeCell(row, ours) : 'not available',
+        timeCell(row, ours),
         timeCell(row, warpsight),
         ratioCell(warpsight, ours),
         timeCell(row, theirs),
