@@ -41,7 +41,7 @@ const kDataSheets: readonly {
 
 const measured = new Map<number, Promise<Peaks>>();
 
-/** Undefined for a GPU whose data sheet is not listed. The CPU is measured once for each number of threads, in a quarter of a second. */
+/** Undefined for a GPU whose data sheet is not listed. The CPU is measured once for each number of threads, in half a second. */
 export async function peaksOf(device: string): Promise<Peaks | undefined> {
   if (device === 'cpu') {
     const threads = native.threads();
