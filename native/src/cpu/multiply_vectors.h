@@ -16,7 +16,8 @@ inline void store_sums(int32_t* tile, vi sums) { store_ints(tile, sums); }
 inline void store_sums(float* tile, vf sums) { store(tile, sums); }
 
 /// tile[M][kColumns] (+)= Σ_k a[k]·b[k] for k < K, a multiple of kPack.
-/// a: [K/kLine][M][kLine]; b: [K/kPack][kColumns][kPack]. Not inlined: in one function the sums of all M were in each other's way.
+/// a: [K/kLine][M][kLine]; b: [K/kPack][kColumns][kPack].
+/// Not inlined: in one function the sums of all M were in each other's way.
 template <int M>
 [[gnu::noinline]] void multiply_rows(const Row* a, const Weight* b, int64_t K, Sum* tile, bool from_zero, Ahead ahead) {
     decltype(sums_from(tile, true)) sums[M][NV];
