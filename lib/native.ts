@@ -130,7 +130,8 @@ export interface Native {
   ): NativeTensor[];
   profile(program: NativeProgram, bulk: boolean, symbols: readonly number[], inputs: readonly NativeInput[]): Promise<number[]>;
   abortFlag(): NativeFlag;
-  abort(flag: NativeFlag): void;
+  /** @param options what the errors of the runs that it ends are made with */
+  abort(flag: NativeFlag, options: { readonly cause: unknown }): void;
   openCheckpoint(
     paths: readonly string[],
   ): Promise<{ readonly handle: NativeCheckpoint; readonly tensors: readonly StoredTensor[] }>;

@@ -204,7 +204,11 @@ export function flagOf(signal: AbortSignal): NativeFlag {
   let flag = flags.get(signal);
   if (!flag) {
     const made = native.abortFlag();
-    signal.addEventListener('abort', () => native.abort(made), { once: true });
+    const abort = (): void => {
+      flags.delete(signal); // the runs hold it: a reason that leads back to its signal must not keep both alive
+      native.abort(made, { cause: signal.reason });
+    };
+    signal.addEventListener('abort', abort, { once: true });
     flags.set(signal, made);
     flag = made;
   }

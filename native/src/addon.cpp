@@ -194,7 +194,7 @@ Napi::Value read_tensor(const Napi::CallbackInfo& info) {
         auto bytes = std::make_shared<std::unique_ptr<std::byte[]>>(std::move(done.bytes));
         completions->post([completions, deferred, dtype, failure, bytes, size = done.size](Napi::Env env) {
             completions->wait_finished(env);
-            if (failure) deferred.Reject(make_error(env, failure->code, failure->message));
+            if (failure) deferred.Reject(make_error(env, *failure));
             else deferred.Resolve(array_of(env, dtype, std::move(*bytes), size));
         });
     };
@@ -417,7 +417,7 @@ Napi::Value profile(const Napi::CallbackInfo& info) {
         completions->post([completions, deferred, times, id, failure = done.failure](Napi::Env env) {
             completions->wait_finished(env);
             Environment::of(env).let_go(id);
-            if (failure) return deferred.Reject(make_error(env, failure->code, failure->message));
+            if (failure) return deferred.Reject(make_error(env, *failure));
             Napi::Array list = Napi::Array::New(env, times->size());
             for (uint32_t i = 0; i < times->size(); ++i) list.Set(i, (*times)[i]);
             deferred.Resolve(list);
@@ -427,11 +427,13 @@ Napi::Value profile(const Napi::CallbackInfo& info) {
     return deferred.Promise();
 }
 
-// abortFlag(): a flag that queued runs look at between steps;  abort(flag)
+// abortFlag(): a flag that queued runs look at between steps;  abort(flag, options: of the errors that it causes)
 Napi::Value abort_flag(const Napi::CallbackInfo& info) { return wrap(info.Env(), std::make_unique<FlagHandle>()); }
 
 Napi::Value abort(const Napi::CallbackInfo& info) {
-    unwrap<FlagHandle>(info[0]).flag->store(true);
+    auto& flag = unwrap<FlagHandle>(info[0]).flag;
+    Environment::of(info.Env()).keep_abort_options(flag, info[1].As<Napi::Object>());
+    flag->store(true);
     return info.Env().Undefined();
 }
 
@@ -565,7 +567,7 @@ Napi::Value load_weights(const Napi::CallbackInfo& info) {
     std::shared_ptr<Device> device = Device::open(name);
     const CheckpointHandle& checkpoint = unwrap<CheckpointHandle>(info[1]);
     auto requests = std::make_shared<std::vector<WeightRequest>>(parse_requests(info[2], checkpoint, name));
-    std::shared_ptr<std::atomic<bool>> aborted = info[3].IsExternal() ? unwrap<FlagHandle>(info[3]).flag : nullptr;
+    std::shared_ptr<const AbortFlag> aborted = info[3].IsExternal() ? unwrap<FlagHandle>(info[3]).flag : nullptr;
 
     return Environment::of(env).background(env, [device, requests, aborted]() -> std::function<Napi::Value(Napi::Env)> {
         auto weights = std::make_shared<std::vector<std::shared_ptr<const Weight>>>();

@@ -37,7 +37,7 @@ struct ProgramHandle : Handle {
 struct FlagHandle : Handle {
     static constexpr Kind kKind = Kind::flag;
     FlagHandle() : Handle(kKind) {}
-    std::shared_ptr<std::atomic<bool>> flag = std::make_shared<std::atomic<bool>>(false);
+    std::shared_ptr<AbortFlag> flag = std::make_shared<AbortFlag>(false);
 };
 
 Napi::Value wrap(Napi::Env env, std::unique_ptr<Handle> handle);

@@ -84,6 +84,7 @@ void Environment::close() {
     }
     completions_->close();
     held_.clear();
+    aborted_.clear();
     error_class.Reset();
 }
 
@@ -117,11 +118,27 @@ Napi::Promise Environment::background(Napi::Env env, std::function<std::function
     return promise;
 }
 
-Napi::Value make_error(Napi::Env env, const std::string& code, const std::string& message) {
+void Environment::keep_abort_options(const std::shared_ptr<const AbortFlag>& flag, const Napi::Object& options) {
+    std::erase_if(aborted_, [](const Aborted& aborted) { return aborted.flag.expired(); });
+    aborted_.push_back({flag, Napi::Persistent(options)});
+}
+
+Napi::Value Environment::abort_options(Napi::Env env, const std::shared_ptr<const AbortFlag>& flag) const {
+    for (const Aborted& aborted : aborted_)
+        if (flag && aborted.flag.lock() == flag) return aborted.options.Value();
+    return env.Undefined();
+}
+
+Napi::Value make_error(Napi::Env env, const Failure& failure) {
     Environment& environment = Environment::of(env);
-    Napi::String text = Napi::String::New(env, message);
+    const auto& [code, message, aborted] = failure;
     if (environment.error_class.IsEmpty()) return Napi::Error::New(env, code + ": " + message).Value();
-    return environment.error_class.New({Napi::String::New(env, code), text});
+    Napi::Value options = environment.abort_options(env, aborted);
+    return environment.error_class.New({Napi::String::New(env, code), Napi::String::New(env, message), options});
+}
+
+Napi::Value make_error(Napi::Env env, const std::string& code, const std::string& message) {
+    return make_error(env, Failure{code, message});
 }
 
 }  // namespace warpsight

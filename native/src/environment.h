@@ -66,10 +66,21 @@ public:
     uint64_t hold(const Napi::Object& value);
     Napi::Object let_go(uint64_t id) { return held_.extract(id).mapped().Value(); }
 
+    /// Options of the errors of runs that this flag ends, `{ cause }`; kept as long as a run or a failure holds the flag.
+    void keep_abort_options(const std::shared_ptr<const AbortFlag>& flag, const Napi::Object& options);
+    /// Undefined if it was ended otherwise.
+    Napi::Value abort_options(Napi::Env env, const std::shared_ptr<const AbortFlag>& flag) const;
+
     Napi::FunctionReference error_class;
 
 private:
     void close();
+
+    struct Aborted {
+        std::weak_ptr<const AbortFlag> flag;
+        Napi::ObjectReference options;
+    };
+    std::vector<Aborted> aborted_;
 
     std::map<uint64_t, Napi::ObjectReference> held_;
     uint64_t next_held_ = 0;
@@ -79,5 +90,7 @@ private:
 
 /// A WarpsightError (lib/errors.ts) with code and message.
 Napi::Value make_error(Napi::Env env, const std::string& code, const std::string& message);
+/// The same with the cause, if a signal ended it.
+Napi::Value make_error(Napi::Env env, const Failure& failure);
 
 }  // namespace warpsight

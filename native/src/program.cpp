@@ -166,8 +166,11 @@ RunJob::RunJob(std::shared_ptr<Program> program, std::vector<int32_t> symbols, s
 }
 
 bool RunJob::advance(Lane& lane) {
+    if (aborted && aborted->load()) {
+        cancel(std::make_shared<Failure>(Failure{"ERR_ABORTED", "the operation was aborted", aborted}));
+        return true;
+    }
     try {
-        if (aborted && aborted->load()) throw Error("ERR_ABORTED", "the operation was aborted");
         if (!started_) {
             for (const auto& input : Job::inputs)
                 if (input->failure()) {

@@ -114,9 +114,9 @@ public:
     void finish() override;
     void cancel(const std::shared_ptr<const Failure>& why) override;
 
-    std::shared_ptr<std::atomic<bool>> aborted;  // optional: read between steps
-    std::vector<double>* step_ms = nullptr;      // filled if given: what the device took for each step, not replayed
-    std::shared_ptr<const Failure> failure;      // once finished
+    std::shared_ptr<const AbortFlag> aborted;  // optional: read between steps
+    std::vector<double>* step_ms = nullptr;    // filled if given: what the device took for each step, not replayed
+    std::shared_ptr<const Failure> failure;    // once finished
     std::function<void(RunJob&)> on_finish;
 
 private:

@@ -12,9 +12,13 @@ namespace warpsight {
 
 class Lane;
 
+/// Set by abort() in the JavaScript thread, read by the executor between steps.
+using AbortFlag = std::atomic<bool>;
+
 /// Why a tensor will never have a value: the first failure, inherited by everything computed from it.
 struct Failure {
     std::string code, message;
+    std::shared_ptr<const AbortFlag> aborted = nullptr;  // of ERR_ABORTED by a signal: which one, for the error's cause
 };
 
 /// Bytes on one device. Made empty when an operation is queued; the device's executor allocates and fills it, or poisons it.

@@ -144,6 +144,21 @@ describe('AbortSignal', () => {
     });
   }
 
+  it('that ends work which is already queued is named by every read: of its results, and of what is computed from them', async () => {
+    const controller = new AbortController();
+    const pixels = { pixels: new Float32Array(64 * 3 * size * size), shape: [64, 3, size, size] };
+    const pending = Array.from({ length: 3 }, () => clip.encodeImage(pixels, { signal: controller.signal }));
+    controller.abort(new Error('enough')); // the second waits for the first
+    const features = (await Promise.all(pending)).at(-1)!;
+    const computed = ops.l2Normalize(features);
+    for (const tensor of [features, computed]) {
+      const error = await expectError(() => tensor.read(), 'ERR_ABORTED');
+      expect(error.cause).to.be.an('error').with.property('message', 'enough');
+      tensor.dispose();
+    }
+    for (const tensor of await Promise.all(pending)) tensor.dispose();
+  });
+
   it('classify() rejects, and leaves the classifier usable', async () => {
     const classifier = new ZeroShotClassifier(clip, ['rocket', 'cat']);
     await expectError(() => classifier.classify(jpeg, { signal: AbortSignal.abort() }), 'ERR_ABORTED');

@@ -2,7 +2,7 @@ import { expect } from 'chai';
 import { type ErrorCode, WarpsightError } from '../../lib';
 
 /** Runs `fn` and checks the error's code and its whole message. */
-export async function expectError(fn: () => unknown, code: ErrorCode, message?: string | RegExp): Promise<void> {
+export async function expectError(fn: () => unknown, code: ErrorCode, message?: string | RegExp): Promise<WarpsightError> {
   let error: unknown;
   try {
     await fn();
@@ -14,4 +14,5 @@ export async function expectError(fn: () => unknown, code: ErrorCode, message?: 
   expect(error.code, error.message).to.equal(code);
   if (typeof message === 'string') expect(error.message).to.equal(message);
   else if (message) expect(error.message).to.match(message);
+  return error;
 }
