@@ -237,15 +237,23 @@ void attend(const Attend& a, const Segment& s, int kv_head, int64_t first, int64
     auto seen = [&](int64_t key) { return key < keys && (!a.mask || a.mask[row_of(key)] != 0); };
     for (int64_t first_key = 0; first_key < at.key_panels * NR; first_key += W) {
         float* to = kp + first_key / NR * d * NR + first_key % NR;
-        const int64_t row = row_of(first_key);
-        int64_t i = 0;
         // neighbours in memory, all of them seen
-        if (!a.mask && first_key + W <= keys && row_of(first_key + W - 1) == row + W - 1)
-            for (; i + W <= d; i += W) transpose(a.k + row * a.k_stride + kv_head * d + i, a.k_stride, to + i * NR, NR);
-        for (int j = 0; j < W && i < d; ++j) {
-            const float* from = seen(first_key + j) ? a.k + row_of(first_key + j) * a.k_stride + kv_head * d : nullptr;
-            for (int64_t rest = i; rest < d; ++rest) to[rest * NR + j] = from ? from[rest] : 0.f;
+        const bool together = !a.mask && first_key + W <= keys && row_of(first_key + W - 1) == row_of(first_key) + W - 1;
+        const float* rows[W];  // null: unseen
+        for (int j = 0; j < W; ++j)
+            rows[j] = seen(first_key + j) ? a.k + row_of(first_key + j) * a.k_stride + kv_head * d : nullptr;
+        int64_t i = 0;
+        for (; i + W <= d; i += W) {
+            if (together) {
+                transpose(rows[0] + i, a.k_stride, to + i * NR, NR);
+                continue;
+            }
+            float square[W * W];
+            for (int j = 0; j < W; ++j) store(square + j * W, rows[j] ? load(rows[j] + i) : zero());
+            transpose(square, W, to + i * NR, NR);
         }
+        for (; i < d; ++i)
+            for (int j = 0; j < W; ++j) to[i * NR + j] = rows[j] ? rows[j][i] : 0.f;
     }
     for (int64_t key = 0; key < keys; ++key) {
         const float* from = a.v + row_of(key) * a.v_stride + kv_head * d;

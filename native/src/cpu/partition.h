@@ -66,9 +66,10 @@ inline Partition partition(int64_t M, int64_t N, int64_t K, const Tile& tile, in
     int64_t group = std::clamp<int64_t>((level_2 - 3 * panel_bytes) / block_bytes, 1, Partition::kMostBlocks);
     while (group > 1 && threads > 1 && ceil_div(parts.blocks, group) * parts.panels < 4 * threads) group = (group + 1) / 2;
     parts.row_groups = ceil_div(parts.blocks, group);
-    // Where slices of k take turns, as many panels as share a visit of the rows' slice.
+    // Where slices of k take turns, as many panels as share a visit of the rows' slice, their sums in what is left of L2.
+    const int64_t most_sums = std::max(kMostSums, level_2 - group * block_bytes - 3 * panel_bytes);
     const int64_t sums = std::min<int64_t>(M, group * tile.mr) * tile.nr * int64_t(sizeof(float));
-    parts.longest = slices > 1 ? std::max<int64_t>(1, kMostSums / sums) : std::max<int64_t>(1, parts.panels);
+    parts.longest = slices > 1 ? std::max<int64_t>(1, most_sums / sums) : std::max<int64_t>(1, parts.panels);
     for (int64_t first = 0; first < parts.panels;) {
         const int64_t length = parts.length_at(first), count = std::min(threads, ceil_div(parts.panels - first, length));
         parts.runs += count;

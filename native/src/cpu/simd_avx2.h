@@ -47,7 +47,7 @@ inline vf abs(vf a) { return {_mm256_andnot_ps(_mm256_set1_ps(-0.f), a.v)}; }
 inline vf round(vf a) { return {_mm256_round_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
 inline vm less(vf a, vf b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_LT_OQ)}; }
 inline vf select(vm m, vf a, vf b) { return {_mm256_blendv_ps(b.v, a.v, m.v)}; }
-/// x·2^n for a whole n in −252 … 254, in two steps so that results below the normal range are reached.
+/// x·2^n for a whole n in −252 … 254, in two steps: 2^128 is no number.
 inline vf scale2(vf x, vf n) {
     __m256i whole = _mm256_cvtps_epi32(n.v), half = _mm256_srai_epi32(whole, 1), rest = _mm256_sub_epi32(whole, half);
     __m256i bias = _mm256_set1_epi32(127);
@@ -56,7 +56,18 @@ inline vf scale2(vf x, vf n) {
     return {_mm256_mul_ps(_mm256_mul_ps(x.v, a), b)};
 }
 
+/// Lane i + half of x in each lane i < half.
+template <int half>
+inline vf upper(vf x) {
+    if constexpr (half == 4) return {_mm256_permute2f128_ps(x.v, x.v, 1)};
+    else if constexpr (half == 2) return {_mm256_permute_ps(x.v, 0x4e)};
+    else return {_mm256_permute_ps(x.v, 0xb1)};
+}
+inline float first(vf x) { return _mm256_cvtss_f32(x.v); }
+
 inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
+/// Into the second-level cache: more than the first one holds, or not yet.
+inline void prefetch_level_2(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1); }
 
 #include "transpose_avx.h"
 

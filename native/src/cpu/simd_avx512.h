@@ -40,7 +40,19 @@ inline vf select(vm m, vf a, vf b) { return {_mm512_mask_blend_ps(m.v, b.v, a.v)
 /// x·2^n for a whole n.
 inline vf scale2(vf x, vf n) { return {_mm512_scalef_ps(x.v, n.v)}; }
 
+/// Lane i + half of x in each lane i < half.
+template <int half>
+inline vf upper(vf x) {
+    if constexpr (half == 8) return {_mm512_shuffle_f32x4(x.v, x.v, 0x4e)};
+    else if constexpr (half == 4) return {_mm512_shuffle_f32x4(x.v, x.v, 0xb1)};
+    else if constexpr (half == 2) return {_mm512_permute_ps(x.v, 0x4e)};
+    else return {_mm512_permute_ps(x.v, 0xb1)};
+}
+inline float first(vf x) { return _mm512_cvtss_f32(x.v); }
+
 inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
+/// Into the second-level cache: more than the first one holds, or not yet.
+inline void prefetch_level_2(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1); }
 
 #include "transpose_avx.h"
 

@@ -96,7 +96,7 @@ inline vm less(vf a, vf b) {
 inline vf select(vm m, vf a, vf b) {
     return each([&](int i) { return m.v[i] ? a.v[i] : b.v[i]; });
 }
-/// x·2^n for a whole n in −252 … 254, in two steps so that results below the normal range are reached.
+/// x·2^n for a whole n in −252 … 254, in two steps: 2^128 is no number.
 inline vf scale2(vf x, vf n) {
     return each([&](int i) {
         if (!(n.v[i] >= -252.f && n.v[i] <= 254.f)) return x.v[i];  // NaN, which x is as well then
@@ -105,7 +105,15 @@ inline vf scale2(vf x, vf n) {
     });
 }
 
+/// Lane i + half of x in each lane i < half.
+template <int half>
+inline vf upper(vf x) {
+    return each([&](int i) { return x.v[(i + half) % W]; });
+}
+inline float first(vf x) { return x.v[0]; }
+
 inline void prefetch(const void*) {}
+inline void prefetch_level_2(const void*) {}
 
 /// to[j·to_stride + i] = from[i·stride + j] for i, j < W.
 inline void transpose(const float* from, int64_t stride, float* to, int64_t to_stride) {

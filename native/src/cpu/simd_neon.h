@@ -50,7 +50,7 @@ inline vf abs(vf a) { return {vabsq_f32(a.v)}; }
 inline vf round(vf a) { return {vrndnq_f32(a.v)}; }
 inline vm less(vf a, vf b) { return {vcltq_f32(a.v, b.v)}; }
 inline vf select(vm m, vf a, vf b) { return {vbslq_f32(m.v, a.v, b.v)}; }
-/// x·2^n for a whole n in −252 … 254, in two steps so that results below the normal range are reached.
+/// x·2^n for a whole n in −252 … 254, in two steps: 2^128 is no number.
 inline vf scale2(vf x, vf n) {
     int32x4_t whole = vcvtnq_s32_f32(n.v), half = vshrq_n_s32(whole, 1), rest = vsubq_s32(whole, half), bias = vdupq_n_s32(127);
     float32x4_t a = vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(half, bias), 23));
@@ -58,7 +58,16 @@ inline vf scale2(vf x, vf n) {
     return {vmulq_f32(vmulq_f32(x.v, a), b)};
 }
 
+/// Lane i + half of x in each lane i < half.
+template <int half>
+inline vf upper(vf x) {
+    return {vextq_f32(x.v, x.v, half)};
+}
+inline float first(vf x) { return vgetq_lane_f32(x.v, 0); }
+
 inline void prefetch(const void* p) { __builtin_prefetch(p, 0, 3); }
+/// Into the second-level cache: more than the first one holds, or not yet.
+inline void prefetch_level_2(const void* p) { __builtin_prefetch(p, 0, 2); }
 
 /// to[j·to_stride + i] = from[i·stride + j] for i, j < W.
 inline void transpose(const float* from, int64_t stride, float* to, int64_t to_stride) {

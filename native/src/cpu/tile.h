@@ -17,7 +17,7 @@ struct Ahead {
     void fetch(int turn) {
         if (turn >= turns) return;
         const char* const end = at + lines * 64;
-        do prefetch(at);
+        do prefetch_level_2(at);
         while ((at += 64) != end);
     }
 };
