@@ -66,6 +66,7 @@ std::unique_ptr<Step> plan(const Attention& op, const StepSpec& spec) {
         int64_t runs = 1;
         if (int64_t items = count * op.kv_heads, wanted = 2 * pool_threads(); items < wanted && items > 0)
             runs = std::clamp<int64_t>(ceil_div(wanted, items), 1, std::max<int64_t>(1, most_queries / (2 * kernel.mr)));
+        if (runs == 1) at.next = pool_threads() * int64_t(op.head_dim);  // threads take heads in turn
         parallel_if_worth(double(multiply_adds), count * op.kv_heads * runs, [&](int64_t item) {
             const Segment s = segment_of(op, segments, item / (op.kv_heads * runs));
             if (!inside(s.q_start, s.q_count, query_rows)) return;

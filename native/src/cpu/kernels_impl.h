@@ -197,15 +197,19 @@ int64_t attend_scratch(int64_t keys, int head_dim) { return AttendScratch(keys, 
 /// Scores of one row (groups `step` apart) to exp(score − largest) with zeros up to the end of the last group that holds a key;
 /// gives their sum.
 inline float exponentials(float* row, int64_t step, int64_t count) {
-    int64_t groups = ceil_div(count, kGroup);
-    for (int64_t j = count; j < groups * kGroup; ++j) row[(groups - 1) * step + j % kGroup] = -INFINITY;
+    const int64_t groups = ceil_div(count, kGroup);
+    auto scores = [&](int64_t g, int i) {
+        const vf x = load(row + g * step + i);
+        const int64_t n = count - (g * kGroup + i);
+        return n >= W ? x : select(first_lanes(int(most(0, n))), x, set1(-INFINITY));
+    };
     vf largest = set1(-INFINITY);
     for (int64_t g = 0; g < groups; ++g)
-        for (int i = 0; i < kGroup; i += W) largest = max(largest, load(row + g * step + i));
+        for (int i = 0; i < kGroup; i += W) largest = max(largest, scores(g, i));
     vf top = set1(max_lanes(largest)), sum = zero();
     for (int64_t g = 0; g < groups; ++g)
         for (int i = 0; i < kGroup; i += W) {
-            vf p = exp(load(row + g * step + i) - top);
+            vf p = exp(scores(g, i) - top);
             store(row + g * step + i, p);
             sum = sum + p;
         }
@@ -232,6 +236,10 @@ void attend(const Attend& a, const Segment& s, int kv_head, int64_t first, int64
     float *kp = scratch + at.keys, *vp = scratch + at.values, *qp = scratch + at.queries, *scores = scratch + at.scores,
           *tile = scratch + at.tile;
 
+    // Of each row 4 lines or more are read, a head's, in no order that processors guess.
+    auto fetch_next = [&](const float* row) {
+        for (int64_t i = 0; a.next > 0 && i < d; i += kGroup) prefetch_level_2(row + a.next + i);
+    };
     // Kᵀ in panels [d][NR] and V in panels [keys][NR]; padding and masked keys are zero, so that nothing of theirs can reach a
     // sum
     auto seen = [&](int64_t key) { return key < keys && (!a.mask || a.mask[row_of(key)] != 0); };
@@ -242,6 +250,8 @@ void attend(const Attend& a, const Segment& s, int kv_head, int64_t first, int64
         const float* rows[W];  // null: unseen
         for (int j = 0; j < W; ++j)
             rows[j] = seen(first_key + j) ? a.k + row_of(first_key + j) * a.k_stride + kv_head * d : nullptr;
+        for (int j = 0; j < W; ++j)
+            if (rows[j]) fetch_next(rows[j]);
         int64_t i = 0;
         for (; i + W <= d; i += W) {
             if (together) {
@@ -257,6 +267,7 @@ void attend(const Attend& a, const Segment& s, int kv_head, int64_t first, int64
     }
     for (int64_t key = 0; key < keys; ++key) {
         const float* from = a.v + row_of(key) * a.v_stride + kv_head * d;
+        fetch_next(from);
         for (int64_t panel = 0; panel < at.value_panels; ++panel) {
             float* to = vp + (panel * keys + key) * NR;
             const int64_t count = seen(key) ? least(NR, d - panel * NR) : 0;
@@ -273,6 +284,7 @@ void attend(const Attend& a, const Segment& s, int kv_head, int64_t first, int64
             const int64_t rows = least(MR, last - q0), step = rows * kGroup, block_keys = visible(q0 + rows - 1);
             for (int64_t r = 0; r < rows; ++r) {
                 const float* from = a.q + (s.q_start + q0 + r) * a.q_stride + head * d;
+                fetch_next(from);
                 float* to = qp + r * kGroup;
                 int64_t i = 0;
                 for (; i + W <= d; i += W) store(to + i / kGroup * step + i % kGroup, load(from + i) * scale);
@@ -330,13 +342,7 @@ inline void along(int64_t D, F f) {
 }
 
 /// x with zeros from lane n on.
-inline vf first_lanes_of(vf x, int n) {
-    if (n == W) return x;
-    float lanes[W];
-    store(lanes, x);
-    for (int i = n; i < W; ++i) lanes[i] = 0.f;
-    return load(lanes);
-}
+inline vf first_lanes_of(vf x, int n) { return n == W ? x : select(first_lanes(n), x, zero()); }
 
 /// Σ term(offset, n) over a row; the term's lanes from n on must be zero. Four sums take turns, so that none waits for the one
 /// before.

@@ -17,6 +17,23 @@ static void pack_row(const float* row, int64_t K, int64_t rows, float* to) {
     if (k < K) std::memcpy(to, row + k, size_t(K - k) * sizeof(float));
 }
 
+/// A block of rows that stand one behind the other. What is written is in order, which processors fetch ahead; rows they can follow
+/// many of.
+static void pack_rows(const float* x, int64_t K, int64_t rows, float* to) {
+    int64_t k = 0;
+    for (; k + kGroup <= K; k += kGroup)
+        for (int64_t r = 0; r < rows; ++r, to += kGroup) std::memcpy(to, x + r * K + k, kGroup * sizeof(float));
+    for (int64_t r = 0; r < rows && k < K; ++r, to += kGroup) std::memcpy(to, x + r * K + k, size_t(K - k) * sizeof(float));
+}
+
+/// Block `block` of gemm's rows to its place.
+template <typename Read>
+static void pack_block(const Gemm& gemm, int64_t block, const Read& read, float* to) {
+    const int64_t first = block * gemm.M / gemm.blocks, rows = (block + 1) * gemm.M / gemm.blocks - first;
+    if (gemm.a) return pack_rows(gemm.a + first * gemm.K, gemm.K, rows, to);
+    for (int64_t r = 0; r < rows; ++r) pack_row(read(first + r), gemm.K, rows, to + r * kGroup);
+}
+
 /// Workspace of `multiply` with a packed copy of M rows.
 static size_t packed_bytes(const CpuWeight& weight, int64_t M) {
     const int64_t K = weight.columns;
@@ -49,9 +66,7 @@ static void multiply_own_rows(const Gemm& gemm, const Tile& tile, const Read& re
         float* rows_at = thread_scratch(size_t((row_of(part.last_block) - own.first_row) * size), Scratch::packed_rows);
         if (packed.product != product || packed.first_block != part.first_block) {
             for (int64_t block = part.first_block; block < part.last_block; ++block)
-                pack_block(gemm.M, gemm.blocks, block, [&](int64_t row, int64_t first, int64_t rows) {
-                    pack_row(read(row), gemm.K, rows, rows_at + (first - own.first_row) * size + (row - first) * kGroup);
-                });
+                pack_block(gemm, block, read, rows_at + (row_of(block) - own.first_row) * size);
             packed = {product, part.first_block};
         }
         own.a = rows_at;
@@ -59,8 +74,8 @@ static void multiply_own_rows(const Gemm& gemm, const Tile& tile, const Read& re
     });
 }
 
-/// Packs rows 0 … M − 1, of which read(row) gives the floats, and multiplies. gemm has M, the epilogue and, where no packing is
-/// needed, `a`.
+/// Packs rows 0 … M − 1, of which read(row) gives the floats, and multiplies. gemm has M, the epilogue and, where the rows stand in
+/// memory, the first one as `a`.
 template <typename Read>
 static void multiply(const CpuWeight& weight, Gemm gemm, void* workspace, const Read& read) {
     gemm.N = weight.rows;
@@ -77,8 +92,8 @@ static void multiply(const CpuWeight& weight, Gemm gemm, void* workspace, const 
     const Tile tile{k.mr, k.nr, sizeof(float), int64_t(size_of(gemm.dtype)), kGroup};
     if (packed && each_packs(gemm, tile)) return multiply_own_rows(gemm, tile, read);
     if (packed) {
-        pack_blocks(gemm.M, gemm.K, gemm.blocks, [&](int64_t row, int64_t first, int64_t rows) {
-            pack_row(read(row), gemm.K, rows, packed + first * padded(gemm.K) + (row - first) * kGroup);
+        parallel_if_worth(double(gemm.M) * double(gemm.K), gemm.blocks, [&](int64_t block) {
+            pack_block(gemm, block, read, packed + block * gemm.M / gemm.blocks * padded(gemm.K));
         });
         gemm.a = packed;
     }

@@ -21,9 +21,12 @@ inline vf load(const BFloat16* p) {
 inline void store(float* p, vf x) { _mm256_storeu_ps(p, x.v); }
 /// To memory that begins a vector, past the caches where that can be said: what was there before need not be read.
 inline void stream(float* p, vf x) { _mm256_stream_ps(p, x.v); }
-inline __m256i first_lanes(int n) { return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)); }
-inline vf load_n(const float* p, int n) { return {_mm256_maskload_ps(p, first_lanes(n))}; }
-inline void store_n(float* p, vf x, int n) { _mm256_maskstore_ps(p, first_lanes(n), x.v); }
+/// Lanes 0 … n − 1, n <= W.
+inline vm first_lanes(int n) {
+    return {_mm256_castsi256_ps(_mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)))};
+}
+inline vf load_n(const float* p, int n) { return {_mm256_maskload_ps(p, _mm256_castps_si256(first_lanes(n).v))}; }
+inline void store_n(float* p, vf x, int n) { _mm256_maskstore_ps(p, _mm256_castps_si256(first_lanes(n).v), x.v); }
 
 inline vf operator+(vf a, vf b) { return {_mm256_add_ps(a.v, b.v)}; }
 inline vf operator-(vf a, vf b) { return {_mm256_sub_ps(a.v, b.v)}; }

@@ -21,8 +21,10 @@ inline vf load(const BFloat16* p) {
 inline void store(float* p, vf x) { _mm512_storeu_ps(p, x.v); }
 /// To memory that begins a vector, past the caches where that can be said: what was there before need not be read.
 inline void stream(float* p, vf x) { _mm512_stream_ps(p, x.v); }
-inline vf load_n(const float* p, int n) { return {_mm512_maskz_loadu_ps(__mmask16((1u << n) - 1), p)}; }
-inline void store_n(float* p, vf x, int n) { _mm512_mask_storeu_ps(p, __mmask16((1u << n) - 1), x.v); }
+/// Lanes 0 … n − 1, n <= W.
+inline vm first_lanes(int n) { return {__mmask16((1u << n) - 1)}; }
+inline vf load_n(const float* p, int n) { return {_mm512_maskz_loadu_ps(first_lanes(n).v, p)}; }
+inline void store_n(float* p, vf x, int n) { _mm512_mask_storeu_ps(p, first_lanes(n).v, x.v); }
 
 inline vf operator+(vf a, vf b) { return {_mm512_add_ps(a.v, b.v)}; }
 inline vf operator-(vf a, vf b) { return {_mm512_sub_ps(a.v, b.v)}; }

@@ -48,6 +48,12 @@ inline vf load(const BFloat16* p) {
 }
 inline void store(float* p, vf x) { memcpy(p, x.v, sizeof x.v); }
 inline void stream(float* p, vf x) { store(p, x); }
+/// Lanes 0 … n − 1, n <= W.
+inline vm first_lanes(int n) {
+    vm out;
+    for (int i = 0; i < W; ++i) out.v[i] = i < n;
+    return out;
+}
 inline vf load_n(const float* p, int n) {
     return each([&](int i) { return i < n ? p[i] : 0.f; });
 }

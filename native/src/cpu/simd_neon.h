@@ -17,6 +17,11 @@ inline vf load(const Float16* p) { return {vcvt_f32_f16(vreinterpret_f16_u16(vld
 inline vf load(const BFloat16* p) { return {vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(&p->bits), 16))}; }
 inline void store(float* p, vf x) { vst1q_f32(p, x.v); }
 inline void stream(float* p, vf x) { store(p, x); }
+/// Lanes 0 … n − 1, n <= W.
+inline vm first_lanes(int n) {
+    static const int32_t lanes[W] = {0, 1, 2, 3};
+    return {vcltq_s32(vld1q_s32(lanes), vdupq_n_s32(n))};
+}
 inline vf load_n(const float* p, int n) {
     float lanes[W] = {};
     for (int i = 0; i < n; ++i) lanes[i] = p[i];
