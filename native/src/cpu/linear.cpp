@@ -17,8 +17,7 @@ static void pack_row(const float* row, int64_t K, int64_t rows, float* to) {
     if (k < K) std::memcpy(to, row + k, size_t(K - k) * sizeof(float));
 }
 
-/// A block of rows that stand one behind the other. What is written is in order, which processors fetch ahead; rows they can follow
-/// many of.
+/// A block of rows that stand one behind the other, written in order: of streams that it reads, a processor follows that many.
 static void pack_rows(const float* x, int64_t K, int64_t rows, float* to) {
     int64_t k = 0;
     for (; k + kGroup <= K; k += kGroup)
@@ -74,8 +73,8 @@ static void multiply_own_rows(const Gemm& gemm, const Tile& tile, const Read& re
     });
 }
 
-/// Packs rows 0 … M − 1, of which read(row) gives the floats, and multiplies. gemm has M, the epilogue and, where the rows stand in
-/// memory, the first one as `a`.
+/// Packs rows 0 … M − 1, of which read(row) gives the floats, and multiplies. gemm has M, the epilogue and, where the rows
+/// stand in memory, the first one as `a`.
 template <typename Read>
 static void multiply(const CpuWeight& weight, Gemm gemm, void* workspace, const Read& read) {
     gemm.N = weight.rows;
