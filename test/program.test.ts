@@ -66,6 +66,50 @@ describe('Program', () => {
     await expectError(() => program.run([]), 'ERR_ARGUMENT', 'the program takes 1 inputs, 0 were given');
   });
 
+  it('gives the bits of its operations one by one, whoever reads what lies between', async () => {
+    const heads = 2;
+    for (const width of [32, 24]) {
+      const vector = (seed: number) => Weight.vector(normal(width, seed));
+      const matrix = (rows: number, columns: number, seed: number) =>
+        Weight.matrix(normal(rows * columns, seed), [rows, columns]);
+      const norm = vector(1);
+      const qkv = matrix(3 * width, width, 2);
+      const out = matrix(width, width, 3);
+      const up = matrix(4 * width, width, 4);
+      const down = matrix(width, 4 * width, 5);
+      const layer = (x: Tensor<'float32'>, segments: Tensor<'int32'>, returned: boolean) => {
+        const rows = ops.linear(ops.layerNorm(x, norm), qkv);
+        const seen = ops.attentionRows(rows, rows, rows, {
+          heads,
+          headWidth: width / heads,
+          offsets: [0, width, 2 * width],
+          segments,
+          maxQueries: 64,
+          maxKeys: 64,
+        });
+        const { y, sum } = ops.addLayerNorm(ops.linear(seen, out), x, norm);
+        const hidden = ops.linear(ops.rmsNorm(y, norm), up, { activation: 'quickGelu' });
+        const result = ops.linear(hidden, down, { residual: sum });
+        return returned ? [result, seen, hidden] : [result];
+      };
+      for (const returned of [false, true]) {
+        const program = device('cpu').compile(
+          (x, segments) => layer(x as Tensor<'float32'>, segments as Tensor<'int32'>, returned),
+          [{ shape: [dim('n', 64), width] }, { shape: [2, 6], dtype: 'int32' }],
+        );
+        for (const n of [1, 2, 13, 14, 15, 33, 50, 64]) {
+          const x = normal(n * width, n);
+          const first = Math.ceil(n / 2);
+          // the second of them sees keys that are not there, in every other size: its rows are NaN
+          const segments = Int32Array.of(0, first, 0, first, 0, 0, first, n - first, n % 2 ? 1000 : 0, n, 0, 0);
+          const results = await program.run([x, segments]);
+          const eager = layer(Tensor.from(x, [n, width]), Tensor.from(segments, [2, 6]), returned);
+          for (const [i, tensor] of results.entries()) expect(await tensor.read()).to.deep.equal(await eager[i]!.read());
+        }
+      }
+    }
+  });
+
   it('returns what the function returns: one tensor, an array, an object', async () => {
     const both = (x: Tensor) => ops.topK(x as Tensor<'float32'>, 2);
     const program = device('cpu').compile(both, [{ shape: [1, 4] }]);

@@ -55,6 +55,7 @@ struct Operand {
     Shape shape;
     Leading leading;
     std::shared_ptr<const Weight> weight;  // set: this input is a weight, not a tensor
+    bool handed_over = false;              // see Backend::hands_over()
 };
 
 struct StepSpec {
@@ -144,6 +145,12 @@ public:
 
     /// Throws ERR_DTYPE, ERR_SHAPE where this backend has no kernel for it.
     virtual std::unique_ptr<Step> plan(const StepSpec& spec) = 0;
+    /// Of a tensor that is the first output of one step and the first input of another, and of nothing else: whether its numbers
+    /// had better lie in the order that `to` works in. Both operands are planned as `handed_over` then.
+    virtual bool hands_over(const StepSpec& from, const StepSpec& to) const {
+        (void)from, (void)to;
+        return false;
+    }
 
     /// Null: this backend replays by running the steps (CPU). Otherwise `record` launches the steps while the stream records
     /// them.

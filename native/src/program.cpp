@@ -67,14 +67,46 @@ static std::string shapes_text(const std::vector<OperandSpec>& operands) {
 
 // ── planning ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
+static StepSpec request_of(const ProgramStepSpec& step) {
+    StepSpec request{step.op, {}, {}};
+    for (const OperandSpec& operand : step.inputs) request.inputs.push_back(operand.operand);
+    for (const OperandSpec& operand : step.outputs) request.outputs.push_back(operand.operand);
+    return request;
+}
+
+/// Marks what a step makes for one other alone, where the backend has an order of its own for it.
+static void hand_over(const Backend& backend, const ProgramSpec& spec, std::vector<StepSpec>& requests) {
+    struct Use {
+        int maker = -1, reader = -1, operands = 0;
+    };
+    std::vector<Use> uses(spec.slots.size());
+    for (int i = 0; i < int(spec.steps.size()); ++i) {
+        const ProgramStepSpec& step = spec.steps[size_t(i)];
+        for (const auto* operands : {&step.inputs, &step.outputs})
+            for (const OperandSpec& operand : *operands)
+                if (operand.slot >= 0) ++uses[size_t(operand.slot)].operands;
+        if (!step.inputs.empty() && step.inputs[0].slot >= 0) uses[size_t(step.inputs[0].slot)].reader = i;
+        if (!step.outputs.empty() && step.outputs[0].slot >= 0) uses[size_t(step.outputs[0].slot)].maker = i;
+    }
+    for (int slot : spec.inputs) ++uses[size_t(slot)].operands;
+    for (int slot : spec.outputs) ++uses[size_t(slot)].operands;
+    for (const BoundSlot& bound : spec.bound) ++uses[size_t(bound.slot)].operands;
+    for (const Use& use : uses) {
+        if (use.maker < 0 || use.reader < 0 || use.operands != 2) continue;
+        StepSpec &from = requests[size_t(use.maker)], &to = requests[size_t(use.reader)];
+        if (backend.hands_over(from, to)) from.outputs[0].handed_over = to.inputs[0].handed_over = true;
+    }
+}
+
 Program::Program(std::shared_ptr<Device> device, ProgramSpec spec) : device_(std::move(device)), spec_(std::move(spec)) {
-    for (ProgramStepSpec& step : spec_.steps) {
+    std::vector<StepSpec> requests;
+    for (const ProgramStepSpec& step : spec_.steps) requests.push_back(request_of(step));
+    hand_over(device_->backend(), spec_, requests);
+    for (size_t i = 0; i < spec_.steps.size(); ++i) {
+        const ProgramStepSpec& step = spec_.steps[i];
         PlannedStep planned{nullptr, name_of(step.op), shapes_text(step.inputs), step.inputs, step.outputs};
-        StepSpec request{step.op, {}, {}};
-        for (const OperandSpec& operand : step.inputs) request.inputs.push_back(operand.operand);
-        for (const OperandSpec& operand : step.outputs) request.outputs.push_back(operand.operand);
         try {
-            planned.step = device_->backend().plan(request);
+            planned.step = device_->backend().plan(requests[i]);
         } catch (const Error& error) {
             throw Error(error.code(), planned.op + planned.shapes + ": " + error.what());
         }

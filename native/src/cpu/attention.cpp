@@ -30,7 +30,8 @@ std::unique_ptr<Step> plan(const Attention& op, const StepSpec& spec) {
     const double sequences = table ? double(input(spec, 3).shape[0]) : op.max_queries > 0 ? double(q.rows()) / op.max_queries : 0;
     const double flops =
         4.0 * sequences * op.max_queries * op.max_keys * op.heads * op.head_dim * (op.causal && op.max_queries > 1 ? 0.5 : 1);
-    return make_step("attention_" + std::string(kernels().isa), spec, flops, 0, [op, table](const StepArguments& a) {
+    const bool packed = output(spec, 0).handed_over;
+    return make_step("attention_" + std::string(kernels().isa), spec, flops, 0, [op, table, packed](const StepArguments& a) {
         const TensorView &q = a.inputs[0], &k = a.inputs[1], &v = a.inputs[2], &y = a.outputs[0];
         const int64_t query_rows = q.shape.rows(), key_rows = std::min(k.shape.rows(), v.shape.rows()),
                       width = int64_t(op.heads) * op.head_dim;
@@ -41,8 +42,8 @@ std::unique_ptr<Step> plan(const Attention& op, const StepSpec& spec) {
         at.q_stride = q.shape.last();
         at.k_stride = k.shape.last();
         at.v_stride = v.shape.last();
-        at.y = y.as<float>();
-        at.y_stride = width;
+        at.y = {y.as<float>(), width};
+        if (packed) at.y.M = query_rows, at.y.blocks = ceil_div(query_rows, kernels().mr);
         at.mask = a.inputs.size() > 4 ? a.inputs[4].as<int32_t>() : nullptr;
         at.head_dim = op.head_dim;
         at.group = op.heads / op.kv_heads;
@@ -74,9 +75,12 @@ std::unique_ptr<Step> plan(const Attention& op, const StepSpec& spec) {
             const int64_t run = item % runs, first = run * s.q_count / runs, last = (run + 1) * s.q_count / runs;
             if (first == last) return;
             if (!inside(s.own_start, s.own_count, key_rows) || !inside(s.prefix_start, s.prefix_count, key_rows)) {
-                for (int64_t row = s.q_start + first; row < s.q_start + last; ++row)
-                    std::fill_n(at.y + row * width + int64_t(head) * at.group * op.head_dim, at.group * op.head_dim,
-                                std::numeric_limits<float>::quiet_NaN());
+                const int64_t columns = int64_t(at.group) * op.head_dim;
+                for (int64_t row = s.q_start + first; row < s.q_start + last; ++row) {
+                    const PackedRow place = place_row(at.y, row);
+                    for (int64_t c = head * columns; c < (head + 1) * columns; ++c)
+                        place.at[c / kGroup * place.step + c % kGroup] = std::numeric_limits<float>::quiet_NaN();
+                }
                 return;
             }
             kernel.attend(at, s, head, first, last,
@@ -148,8 +152,7 @@ std::unique_ptr<Step> plan(const PagedAttention& op, const StepSpec& spec) {
             Attend at{.q = q.as<float>() + op.q_offset + column, .k = k, .v = v};
             at.q_stride = q.shape.last();
             at.k_stride = at.v_stride = d;
-            at.y = y.as<float>() + column;
-            at.y_stride = width;
+            at.y = {y.as<float>() + column, width};
             at.head_dim = op.head_dim;
             at.group = group;
             at.causal = true;

@@ -98,6 +98,8 @@ public:
         return std::visit([&](const auto& op) { return cpu::plan(op, spec); }, spec.op);
     }
 
+    bool hands_over(const StepSpec& from, const StepSpec& to) const override { return takes_packed_rows(from, to); }
+
     std::unique_ptr<Recording> record(Stream&, const std::function<void()>&) override { return nullptr; }
 
     std::shared_ptr<const Weight> make_weight(WeightLayout layout, DType dtype, DType compute, Quantization quantization,

@@ -20,6 +20,7 @@ struct Epilogue {
     const float* residual = nullptr;  // rows of `residual_stride`
     float* y = nullptr;               // rows of `y_stride`
     int64_t residual_stride = 0, y_stride = 0;
+    bool packed = false;  // y lies in the same blocks of rows, as the next Gemm reads them
     // Row m goes to output row m, or (patches > 0) to row m / patches·tokens + first + m % patches with residual row first + m %
     // patches.
     int64_t patches = 0, tokens = 0, first = 0;
@@ -42,6 +43,32 @@ struct GemmPart {
     int64_t first_block = 0, last_block = 0, first_panel = 0, last_panel = 0, depth = 0, next_panel = -1;
 };
 
+/// Rows of `width` numbers: one behind the other, or packed in blocks as a Gemm of all `M` reads them.
+struct Rows {
+    float* data = nullptr;
+    int64_t width = 0;
+    int64_t M = 0, blocks = 0;  // blocks 0: not packed
+};
+
+/// Column c of a row lies at `at` + c / 16·step + c % 16; the same step and 16 floats apart for all rows of a block.
+struct PackedRow {
+    float* at = nullptr;
+    int64_t step = 0, first_of_block = 0, rows_of_block = 0;
+};
+
+/// `known`, the place of a row before, saves the search where it is of the same block. Internal to each object, see docs/cpu.md.
+static inline PackedRow place_row(const Rows& y, int64_t row, PackedRow known = {}) {
+    if (y.blocks == 0) return {y.data + row * y.width, kGroup, row, 1};
+    if (row < known.first_of_block || row >= known.first_of_block + known.rows_of_block) {
+        const int64_t block = ((row + 1) * y.blocks - 1) / y.M;
+        known.first_of_block = block * y.M / y.blocks;
+        known.rows_of_block = (block + 1) * y.M / y.blocks - known.first_of_block;
+        known.step = known.rows_of_block * kGroup;
+    }
+    known.at = y.data + known.first_of_block * y.width + (row - known.first_of_block) * kGroup;
+    return known;
+}
+
 /// The queries of one segment; k and v rows in logical order are prefix_start …, then own_start … .
 struct Segment {
     int64_t q_start = 0, q_count = 0, own_start = 0, own_count = 0, prefix_start = 0, prefix_count = 0;
@@ -49,9 +76,9 @@ struct Segment {
 
 struct Attend {
     const float *q = nullptr, *k = nullptr, *v = nullptr;  // offsets added already
-    int64_t q_stride = 0, k_stride = 0, v_stride = 0, y_stride = 0;
+    int64_t q_stride = 0, k_stride = 0, v_stride = 0;
     const int32_t* mask = nullptr;
-    float* y = nullptr;
+    Rows y;
     int head_dim = 1, group = 1;  // query heads that share one key/value head
     bool causal = false;
     float scale = 1.f;
@@ -78,11 +105,12 @@ struct Kernels {
     /// Queries [first, last) of a segment for the query heads of one key/value head.
     void (*attend)(const Attend& attention, const Segment& segment, int kv_head, int64_t first, int64_t last, float* scratch);
 
-    /// Rows of D; residual, bias and sum may be null.
+    /// Rows of D; residual, bias and sum may be null. Those of y are packed as a block where y_step, the floats between groups of
+    /// 16, is not 16; there is no residual without a sum then.
     void (*layer_norm)(const float* x, const float* residual, const float* weight, const float* bias, float* sum, float* y,
-                       int64_t rows, int64_t D, float eps);
-    void (*rms_norm)(const float* x, const float* residual, const float* weight, float* sum, float* y, int64_t rows, int64_t D,
-                     float eps);
+                       int64_t y_step, int64_t rows, int64_t D, float eps);
+    void (*rms_norm)(const float* x, const float* residual, const float* weight, float* sum, float* y, int64_t y_step,
+                     int64_t rows, int64_t D, float eps);
     void (*l2_normalize)(const float* x, float* y, int64_t rows, int64_t D);
     void (*softmax)(const float* x, float* y, int64_t rows, int64_t D);
 

@@ -172,6 +172,14 @@ void scaled_dots(const float* x, const float* w, int64_t K, int64_t m, int64_t n
         }
 }
 
+/// Calls f(offset, n) for whole vectors (n = W) and then for the rest.
+template <typename F>
+inline void along(int64_t D, F f) {
+    int64_t d = 0;
+    for (; d + W <= D; d += W) f(d, W);
+    if (d < D) f(d, int(D - d));
+}
+
 // ----------------------------------------------------------------------------------------------------------- attention
 
 struct AttendScratch {
@@ -279,6 +287,7 @@ void attend(const Attend& a, const Segment& s, int kv_head, int64_t first, int64
     }
 
     const vf scale = set1(a.scale);
+    PackedRow place;
     for (int head = kv_head * a.group; head < (kv_head + 1) * a.group; ++head)
         for (int64_t q0 = first; q0 < last; q0 += MR) {
             const int64_t rows = least(MR, last - q0), step = rows * kGroup, block_keys = visible(q0 + rows - 1);
@@ -321,25 +330,19 @@ void attend(const Attend& a, const Segment& s, int kv_head, int64_t first, int64
                 for (int64_t r = 0; r < rows; ++r) {
                     float* row_tile = tile + r * NR;
                     add_keys(scores + r * kGroup, step, common, visible(q0 + r), values, row_tile);
-                    float* y = a.y + (s.q_start + q0 + r) * a.y_stride + head * d + panel * NR;
-                    int64_t count = least(NR, d - panel * NR), c = 0;
-                    vf factor = set1(inverse[r]);
-                    for (; c + W <= count; c += W) store(y + c, load(row_tile + c) * factor);
-                    if (c < count) store_n(y + c, load(row_tile + c) * factor, int(count - c));
+                    place = place_row(a.y, s.q_start + q0 + r, place);
+                    const int64_t column = head * d + panel * NR, count = least(NR, d - panel * NR);
+                    const vf factor = set1(inverse[r]);
+                    along(count, [&](int64_t c, int n) {
+                        const int64_t to = column + c;
+                        store_some(place.at + to / kGroup * place.step + to % kGroup, load(row_tile + c) * factor, n);
+                    });
                 }
             }
         }
 }
 
 // --------------------------------------------------------------------------------------------------------------- norms
-
-/// Calls f(offset, n) for whole vectors (n = W) and then for the rest.
-template <typename F>
-inline void along(int64_t D, F f) {
-    int64_t d = 0;
-    for (; d + W <= D; d += W) f(d, W);
-    if (d < D) f(d, int(D - d));
-}
 
 /// x with zeros from lane n on.
 inline vf first_lanes_of(vf x, int n) { return n == W ? x : select(first_lanes(n), x, zero()); }
@@ -369,9 +372,9 @@ inline const float* add_residual(const float* x, const float* residual, float* s
     return to;
 }
 
-void layer_norm(const float* x, const float* residual, const float* weight, const float* bias, float* sum, float* y, int64_t rows,
-                int64_t D, float eps) {
-    for (int64_t r = 0; r < rows; ++r, x += D, y += D) {
+void layer_norm(const float* x, const float* residual, const float* weight, const float* bias, float* sum, float* y,
+                int64_t y_step, int64_t rows, int64_t D, float eps) {
+    for (int64_t r = 0; r < rows; ++r, x += D, y += y_step == kGroup ? D : kGroup) {
         const float* row = add_residual(x, residual ? residual + r * D : nullptr, sum ? sum + r * D : nullptr, y, D);
         const vf mean = set1(sum_along(D, [&](int64_t d, int n) { return load_some(row + d, n); }) / float(D));
         const float squares = sum_along(D, [&](int64_t d, int n) {
@@ -381,7 +384,7 @@ void layer_norm(const float* x, const float* residual, const float* weight, cons
         const vf inverse = set1(1.f) / sqrt(set1(squares / float(D) + eps));
         along(D, [&](int64_t d, int n) {
             vf v = (load_some(row + d, n) - mean) * inverse * load_some(weight + d, n);
-            store_some(y + d, bias ? v + load_some(bias + d, n) : v, n);
+            store_some(y + d / kGroup * y_step + d % kGroup, bias ? v + load_some(bias + d, n) : v, n);
         });
     }
 }
@@ -393,12 +396,14 @@ inline float sum_of_squares(const float* x, int64_t D) {
     });
 }
 
-void rms_norm(const float* x, const float* residual, const float* weight, float* sum, float* y, int64_t rows, int64_t D,
-              float eps) {
-    for (int64_t r = 0; r < rows; ++r, x += D, y += D) {
+void rms_norm(const float* x, const float* residual, const float* weight, float* sum, float* y, int64_t y_step, int64_t rows,
+              int64_t D, float eps) {
+    for (int64_t r = 0; r < rows; ++r, x += D, y += y_step == kGroup ? D : kGroup) {
         const float* row = add_residual(x, residual ? residual + r * D : nullptr, sum ? sum + r * D : nullptr, y, D);
         vf inverse = set1(1.f) / sqrt(set1(sum_of_squares(row, D) / float(D) + eps));
-        along(D, [&](int64_t d, int n) { store_some(y + d, load_some(row + d, n) * inverse * load_some(weight + d, n), n); });
+        along(D, [&](int64_t d, int n) {
+            store_some(y + d / kGroup * y_step + d % kGroup, load_some(row + d, n) * inverse * load_some(weight + d, n), n);
+        });
     }
 }
 

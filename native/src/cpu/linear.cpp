@@ -99,6 +99,22 @@ static void multiply(const CpuWeight& weight, Gemm gemm, void* workspace, const 
     multiply_parts(gemm.M, gemm.N, gemm.K, tile, 1, [&](const GemmPart& part, float* sums) { k.gemm_tiles(gemm, part, sums); });
 }
 
+static bool multiplies_floats(const CpuWeight& weight) { return weight.dtype != DType::int8 && !weight.in_pairs; }
+
+bool takes_packed_rows(const StepSpec& from, const StepSpec& to) {
+    auto weight_of = [](const StepSpec& spec) {
+        return std::holds_alternative<Linear>(spec.op) ? dynamic_cast<const CpuWeight*>(input(spec, 1).weight.get()) : nullptr;
+    };
+    const CpuWeight *reader = weight_of(to), *maker = weight_of(from);
+    const Shape x = input(to, 0).shape, y = output(from, 0).shape;
+    if (!reader || !multiplies_floats(*reader) || x.last() % kGroup != 0 || x.last() != y.last() || x.rows() != y.rows())
+        return false;
+    if (maker) return multiplies_floats(*maker) && std::get<Linear>(from.op).activation != Activation::silu_gate;
+    if (const auto* attention = std::get_if<Attention>(&from.op)) return attention->head_dim % kGroup == 0;
+    const size_t residual = std::holds_alternative<LayerNorm>(from.op) ? 3 : std::holds_alternative<RmsNorm>(from.op) ? 2 : 0;
+    return residual > 0 && (!has_input(from, residual) || has_output(from, 1));  // else y is where the sum is kept meanwhile
+}
+
 static std::string gemm_name(const CpuWeight& weight) {
     if (weight.dtype == DType::int8) return int8_gemm_name();
     if (weight.in_pairs) return bfloat16_gemm_name();
@@ -140,9 +156,12 @@ std::unique_ptr<Step> plan(const Linear& op, const StepSpec& spec) {
     const Shape x = input(spec, 0).shape;
     const int64_t N = weight->rows, K = weight->columns;
     // a single row of floats is its own packed form
-    auto packs = [floats = weight->dtype != DType::int8 && !weight->in_pairs](int64_t M) { return M > 1 || !floats; };
+    auto packs = [packed = input(spec, 0).handed_over, floats = multiplies_floats(*weight)](int64_t M) {
+        return !packed && (M > 1 || !floats);
+    };
     const size_t packed = packs(x.rows()) ? packed_bytes(*weight, x.rows()) : 0, both = gated ? size_t(x.rows() * N) : 0;
     const std::string name = gemm_name(*weight);
+    const bool hands_over = output(spec, 0).handed_over;
     return make_step(gated ? name + "+silu_gate" : name, spec, 2.0 * double(x.rows()) * double(N) * double(K),
                      packed + both * sizeof(float), [=](const StepArguments& a) {
                          const float* x = floats_at(a.inputs, 0);
@@ -156,7 +175,8 @@ std::unique_ptr<Step> plan(const Linear& op, const StepSpec& spec) {
                                      .residual = floats_at(a.inputs, 3),
                                      .y = product,
                                      .residual_stride = N,
-                                     .y_stride = N};
+                                     .y_stride = N,
+                                     .packed = hands_over};
                          multiply(*weight, gemm, packs(gemm.M) ? workspace : nullptr, [&](int64_t row) { return x + row * K; });
                          if (!gated) return;
                          for_rows(gemm.M, N, [&](int64_t first, int64_t last) {

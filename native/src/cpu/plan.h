@@ -45,6 +45,9 @@ std::unique_ptr<Step> plan(const ResizeHorizontal& op, const StepSpec& spec);
 std::unique_ptr<Step> plan(const ResizeVertical& op, const StepSpec& spec);
 std::unique_ptr<Step> plan(const Cast& op, const StepSpec& spec);
 
+/// Whether `from` can write the rows that `to` multiplies packed, as a Gemm has them, and `to` read them so.
+bool takes_packed_rows(const StepSpec& from, const StepSpec& to);
+
 template <typename Run>
 class LambdaStep final : public Step {
 public:

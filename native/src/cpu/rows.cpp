@@ -7,18 +7,30 @@ namespace warpsight::cpu {
 
 static std::string name_with_isa(const char* name) { return std::string(name) + "_" + kernels().isa; }
 
+/// normalize(first, last, y_step) over rows of D, whose results the next product has packed if it was agreed.
+template <typename Normalize>
+static void for_normalized_rows(bool packed, int64_t M, int64_t D, const Normalize& normalize) {
+    if (!packed) return for_rows(M, D, [&](int64_t first, int64_t last) { normalize(first, last, kGroup); });
+    const int64_t blocks = ceil_div(M, kernels().mr);
+    parallel_if_worth(double(M) * double(D), blocks, [&](int64_t block) {
+        const int64_t first = block * M / blocks, last = (block + 1) * M / blocks;
+        normalize(first, last, (last - first) * kGroup);
+    });
+}
+
 std::unique_ptr<Step> plan(const LayerNorm& op, const StepSpec& spec) {
     require_float32("layerNorm", spec);
     WeightHandle weight = weight_input(spec, 1, WeightLayout::vector), bias = weight_input(spec, 2, WeightLayout::vector);
+    const bool packed = output(spec, 0).handed_over;
     return make_step(name_with_isa("layer_norm"), spec, 8.0 * double(input(spec, 0).shape.elements()), 0,
                      [=](const StepArguments& a) {
                          const float *x = floats_at(a.inputs, 0), *residual = floats_at(a.inputs, 3);
                          float *y = floats_at(a.outputs, 0), *sum = floats_at(a.outputs, 1);
-                         const int64_t D = a.inputs[0].shape.last();
-                         for_rows(a.inputs[0].shape.rows(), D, [&](int64_t first, int64_t last) {
+                         const int64_t M = a.inputs[0].shape.rows(), D = a.inputs[0].shape.last();
+                         for_normalized_rows(packed, M, D, [&](int64_t first, int64_t last, int64_t y_step) {
                              const int64_t at = first * D;
                              kernels().layer_norm(x + at, residual ? residual + at : nullptr, floats_of(weight), floats_of(bias),
-                                                  sum ? sum + at : nullptr, y + at, last - first, D, op.eps);
+                                                  sum ? sum + at : nullptr, y + at, y_step, last - first, D, op.eps);
                          });
                      });
 }
@@ -26,15 +38,16 @@ std::unique_ptr<Step> plan(const LayerNorm& op, const StepSpec& spec) {
 std::unique_ptr<Step> plan(const RmsNorm& op, const StepSpec& spec) {
     require_float32("rmsNorm", spec);
     WeightHandle weight = weight_input(spec, 1, WeightLayout::vector);
+    const bool packed = output(spec, 0).handed_over;
     return make_step(name_with_isa("rms_norm"), spec, 5.0 * double(input(spec, 0).shape.elements()), 0,
                      [=](const StepArguments& a) {
                          const float *x = floats_at(a.inputs, 0), *residual = floats_at(a.inputs, 2);
                          float *y = floats_at(a.outputs, 0), *sum = floats_at(a.outputs, 1);
-                         const int64_t D = a.inputs[0].shape.last();
-                         for_rows(a.inputs[0].shape.rows(), D, [&](int64_t first, int64_t last) {
+                         const int64_t M = a.inputs[0].shape.rows(), D = a.inputs[0].shape.last();
+                         for_normalized_rows(packed, M, D, [&](int64_t first, int64_t last, int64_t y_step) {
                              const int64_t at = first * D;
                              kernels().rms_norm(x + at, residual ? residual + at : nullptr, floats_of(weight),
-                                                sum ? sum + at : nullptr, y + at, last - first, D, op.eps);
+                                                sum ? sum + at : nullptr, y + at, y_step, last - first, D, op.eps);
                          });
                      });
 }

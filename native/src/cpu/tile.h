@@ -22,27 +22,32 @@ struct Ahead {
     }
 };
 
-/// Where column n0 of row m of the product belongs.
+/// Where column n0 of row m0 + r, in a block of `rows` from m0 on, belongs. The column c behind it is at
+/// y + c / 16·y_step + c % 16.
 struct Place {
     float* y;
+    int64_t y_step;
     const float* residual;  // null where there is none
 };
 
-inline Place place_of(const Epilogue& end, int64_t row, int64_t n0) {
+inline Place place_of(const Epilogue& end, int64_t m0, int64_t rows, int64_t r, int64_t n0) {
+    const int64_t row = m0 + r;
     int64_t out_row = row, residual_row = row;
     if (end.patches > 0) {
         residual_row = end.first + row % end.patches;
         out_row = row / end.patches * end.tokens + residual_row;
     }
-    return {end.y + out_row * end.y_stride + n0, end.residual ? end.residual + residual_row * end.residual_stride + n0 : nullptr};
+    const float* residual = end.residual ? end.residual + residual_row * end.residual_stride + n0 : nullptr;
+    if (!end.packed) return {end.y + out_row * end.y_stride + n0, kGroup, residual};
+    return {end.y + m0 * end.y_stride + n0 / kGroup * rows * kGroup + r * kGroup + n0 % kGroup, rows * kGroup, residual};
 }
 
 /// Brings what finish() will read and write near: each row is in other cache lines, in no order that the processor would guess.
 inline void fetch_places(const Epilogue& end, int64_t m0, int64_t rows, int64_t n0, int64_t columns) {
     for (int64_t r = 0; r < rows; ++r) {
-        const Place place = place_of(end, m0 + r, n0);
+        const Place place = place_of(end, m0, rows, r, n0);
         for (int64_t c = 0; c < columns; c += kGroup) {
-            prefetch(place.y + c);
+            prefetch(place.y + c / kGroup * place.y_step);
             if (place.residual) prefetch(place.residual + c);
         }
     }
@@ -105,16 +110,15 @@ template <int Whole, typename Sums, typename Activate>
 inline void finish_rows(const Epilogue& end, int64_t m0, int64_t rows, int64_t n0, int64_t columns, Sums sums, Activate act) {
     const float* bias = end.bias ? end.bias + n0 : nullptr;
     for (int64_t r = 0; r < rows; ++r) {
-        const Place place = place_of(end, m0 + r, n0);
+        const Place place = place_of(end, m0, rows, r, n0);
         const float* residual = place.residual;
-        float* y = place.y;
         const auto row = sums(r);
         auto take = [&](int64_t c, int n) {
             vf x = row(c, n);
             if (bias) x = x + load_some(bias + c, n);
             x = act(x);
             if (residual) x = x + load_some(residual + c, n);
-            store_some(y + c, x, n);
+            store_some(place.y + c / kGroup * place.y_step + c % kGroup, x, n);
         };
         if (Whole % W == 0 && columns == Whole) {
 #pragma GCC unroll 16
