@@ -3,7 +3,7 @@
 // before rounding.
 
 /// e^x within 1.5 units in the last place; 0 below −87.33, infinite above 88.73; NaN stays. No result lies below the
-/// normal range: some processors take a hundred cycles to make one.
+/// normal range: some processors leave their fast path to make one.
 inline vf exp(vf x) {
     const vm vanishes = less(x, set1(-87.33f));
     x = min(set1(89.f), max(set1(-87.33f), x));
