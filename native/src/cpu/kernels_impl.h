@@ -344,6 +344,16 @@ void attend(const Attend& a, const Segment& s, int kv_head, int64_t first, int64
 
 // --------------------------------------------------------------------------------------------------------------- norms
 
+/// The same with where to put the result: y has its groups of 16 `step` floats apart.
+template <typename F>
+inline void along(int64_t D, float* y, int64_t step, F f) {
+    int64_t d = 0;
+    for (; d + kGroup <= D; d += kGroup, y += step)
+#pragma GCC unroll 4
+        for (int i = 0; i < kGroup; i += W) f(d + i, W, y + i);
+    along(D - d, [&](int64_t i, int n) { f(d + i, n, y + i); });
+}
+
 /// x with zeros from lane n on.
 inline vf first_lanes_of(vf x, int n) { return n == W ? x : select(first_lanes(n), x, zero()); }
 
@@ -382,9 +392,9 @@ void layer_norm(const float* x, const float* residual, const float* weight, cons
             return first_lanes_of(centred * centred, n);
         });
         const vf inverse = set1(1.f) / sqrt(set1(squares / float(D) + eps));
-        along(D, [&](int64_t d, int n) {
+        along(D, y, y_step, [&](int64_t d, int n, float* to) {
             vf v = (load_some(row + d, n) - mean) * inverse * load_some(weight + d, n);
-            store_some(y + d / kGroup * y_step + d % kGroup, bias ? v + load_some(bias + d, n) : v, n);
+            store_some(to, bias ? v + load_some(bias + d, n) : v, n);
         });
     }
 }
@@ -401,8 +411,8 @@ void rms_norm(const float* x, const float* residual, const float* weight, float*
     for (int64_t r = 0; r < rows; ++r, x += D, y += y_step == kGroup ? D : kGroup) {
         const float* row = add_residual(x, residual ? residual + r * D : nullptr, sum ? sum + r * D : nullptr, y, D);
         vf inverse = set1(1.f) / sqrt(set1(sum_of_squares(row, D) / float(D) + eps));
-        along(D, [&](int64_t d, int n) {
-            store_some(y + d / kGroup * y_step + d % kGroup, load_some(row + d, n) * inverse * load_some(weight + d, n), n);
+        along(D, y, y_step, [&](int64_t d, int n, float* to) {
+            store_some(to, load_some(row + d, n) * inverse * load_some(weight + d, n), n);
         });
     }
 }

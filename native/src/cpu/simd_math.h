@@ -2,10 +2,8 @@
 // Polynomials: fitted here by iterated weighted least squares to the named function on the named interval; errors are of the fit,
 // before rounding.
 
-/// e^x within 1.5 units in the last place; 0 below −87.33, infinite above 88.73; NaN stays. No result lies below the
-/// normal range: some processors leave their fast path to make one.
-inline vf exp(vf x) {
-    const vm vanishes = less(x, set1(-87.33f));
+/// e^x within 1.5 units in the last place for x >= −87.33, of which less counts as that; infinite above 88.73; NaN stays.
+inline vf exp_above(vf x) {
     x = min(set1(89.f), max(set1(-87.33f), x));
     vf n = round(x * set1(1.44269504f));
     vf r = fma(n, set1(-0.693359375f), x);  // ln 2 in two parts, the first exact in 10 bits
@@ -15,10 +13,15 @@ inline vf exp(vf x) {
     g = fma(g, r, set1(4.166840390e-2f));
     g = fma(g, r, set1(1.666651964e-1f));
     g = fma(g, r, set1(4.999999404e-1f));
-    return select(vanishes, zero(), scale2(set1(1.f) + fma(r * r, g, r), n));
+    return scale2(set1(1.f) + fma(r * r, g, r), n);
 }
 
-inline vf sigmoid(vf x) { return set1(1.f) / (set1(1.f) + exp(zero() - x)); }
+/// The same, 0 below −87.33. No result lies below the normal range: some processors leave their fast path to make one.
+inline vf exp(vf x) { return select(less(x, set1(-87.33f)), zero(), exp_above(x)); }
+
+inline vf one_plus_exp(vf x) { return set1(1.f) + exp_above(x); }
+
+inline vf sigmoid(vf x) { return set1(1.f) / one_plus_exp(zero() - x); }
 
 /// x·Φ(x), Φ(−|x|) = exp(−x²/2)·P(|x|)/Q(|x|) on 0 … 15: relative error 6.3e-9.
 inline vf gelu(vf x) {
@@ -39,11 +42,11 @@ inline vf gelu(vf x) {
 /// 0.5·x·(1 + tanh(u)) = x / (1 + exp(−2u)), u = √(2/π)·(x + 0.044715·x³).
 inline vf gelu_tanh(vf x) {
     vf u = x * fma(set1(0.044715f), x * x, set1(1.f)) * set1(-1.595769122f);
-    return x / (set1(1.f) + exp(u));
+    return x / one_plus_exp(u);
 }
 
-inline vf silu(vf x) { return x / (set1(1.f) + exp(zero() - x)); }
-inline vf quick_gelu(vf x) { return x / (set1(1.f) + exp(x * set1(-1.702f))); }
+inline vf silu(vf x) { return x / one_plus_exp(zero() - x); }
+inline vf quick_gelu(vf x) { return x / one_plus_exp(x * set1(-1.702f)); }
 
 /// x + x³·g(x²) where |x| < 0.625 (relative error 1.8e-10), else 1 − 2/(e^2|x| + 1) with the sign of x.
 inline vf tanh(vf x) {
@@ -54,7 +57,7 @@ inline vf tanh(vf x) {
     g = fma(g, u, set1(1.333319694e-1f));
     g = fma(g, u, set1(-3.333333135e-1f));
     vf small = fma(x * u, g, x);
-    vf large = set1(1.f) - set1(2.f) / (exp(a + a) + set1(1.f));
+    vf large = set1(1.f) - set1(2.f) / one_plus_exp(a + a);
     large = select(less(x, zero()), zero() - large, large);
     return select(less(a, set1(0.625f)), small, large);
 }

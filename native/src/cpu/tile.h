@@ -22,30 +22,54 @@ struct Ahead {
     }
 };
 
-/// Where column n0 of row m0 + r, in a block of `rows` from m0 on, belongs. The column c behind it is at
-/// y + c / 16·y_step + c % 16.
-struct Place {
-    float* y;
-    int64_t y_step;
-    const float* residual;  // null where there is none
-};
-
-inline Place place_of(const Epilogue& end, int64_t m0, int64_t rows, int64_t r, int64_t n0) {
-    const int64_t row = m0 + r;
-    int64_t out_row = row, residual_row = row;
-    if (end.patches > 0) {
-        residual_row = end.first + row % end.patches;
-        out_row = row / end.patches * end.tokens + residual_row;
+/// Where the rows of a block belong, from column n0 on, one after the other: column c behind it is at y + c / 16·y_step + c % 16.
+class Places {
+public:
+    Places(const Epilogue& end, int64_t m0, int64_t rows, int64_t n0) : end_(end), row_(m0), n0_(n0) {
+        if (end.patches > 0) {
+            locate();
+            return;
+        }
+        if (end.residual) {
+            residual = end.residual + m0 * end.residual_stride + n0;
+            residual_row_ = end.residual_stride;
+        }
+        if (end.packed) {
+            y = end.y + m0 * end.y_stride + n0 / kGroup * rows * kGroup + n0 % kGroup;
+            y_step = rows * kGroup;
+            y_row_ = kGroup;
+        } else {
+            y = end.y + m0 * end.y_stride + n0;
+            y_row_ = end.y_stride;
+        }
     }
-    const float* residual = end.residual ? end.residual + residual_row * end.residual_stride + n0 : nullptr;
-    if (!end.packed) return {end.y + out_row * end.y_stride + n0, kGroup, residual};
-    return {end.y + m0 * end.y_stride + n0 / kGroup * rows * kGroup + r * kGroup + n0 % kGroup, rows * kGroup, residual};
-}
+
+    void next() {
+        ++row_;
+        if (end_.patches > 0) return locate();
+        y += y_row_;
+        residual += residual_row_;
+    }
+
+    float* y = nullptr;
+    int64_t y_step = kGroup;
+    const float* residual = nullptr;  // null where there is none
+
+private:
+    void locate() {
+        const int64_t residual_row = end_.first + row_ % end_.patches;
+        y = end_.y + (row_ / end_.patches * end_.tokens + residual_row) * end_.y_stride + n0_;
+        if (end_.residual) residual = end_.residual + residual_row * end_.residual_stride + n0_;
+    }
+
+    const Epilogue& end_;
+    int64_t row_, n0_, y_row_ = 0, residual_row_ = 0;
+};
 
 /// Brings what finish() will read and write near: each row is in other cache lines, in no order that the processor would guess.
 inline void fetch_places(const Epilogue& end, int64_t m0, int64_t rows, int64_t n0, int64_t columns) {
-    for (int64_t r = 0; r < rows; ++r) {
-        const Place place = place_of(end, m0, rows, r, n0);
+    Places place(end, m0, rows, n0);
+    for (int64_t r = 0; r < rows; ++r, place.next()) {
         for (int64_t c = 0; c < columns; c += kGroup) {
             prefetch(place.y + c / kGroup * place.y_step);
             if (place.residual) prefetch(place.residual + c);
@@ -109,8 +133,8 @@ inline void for_blocks(const Product& p, const GemmPart& part, const Panels& pan
 template <int Whole, typename Sums, typename Activate>
 inline void finish_rows(const Epilogue& end, int64_t m0, int64_t rows, int64_t n0, int64_t columns, Sums sums, Activate act) {
     const float* bias = end.bias ? end.bias + n0 : nullptr;
-    for (int64_t r = 0; r < rows; ++r) {
-        const Place place = place_of(end, m0, rows, r, n0);
+    Places place(end, m0, rows, n0);
+    for (int64_t r = 0; r < rows; ++r, place.next()) {
         const float* residual = place.residual;
         const auto row = sums(r);
         auto take = [&](int64_t c, int n) {
