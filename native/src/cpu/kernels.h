@@ -82,8 +82,7 @@ struct Attend {
     int head_dim = 1, group = 1;  // query heads that share one key/value head
     bool causal = false;
     float scale = 1.f;
-    int64_t next =
-        0;  // floats from a row of this head's q, k or v to that of the head taken next, which is fetched meanwhile; 0: none
+    int64_t next = 0;  // floats from a head's row of q, k or v to that of the head taken next, fetched meanwhile; 0: none
 };
 
 struct Kernels {

@@ -256,10 +256,10 @@ void attend(const Attend& a, const Segment& s, int kv_head, int64_t first, int64
         // neighbours in memory, all of them seen
         const bool together = !a.mask && first_key + W <= keys && row_of(first_key + W - 1) == row_of(first_key) + W - 1;
         const float* rows[W];  // null: unseen
-        for (int j = 0; j < W; ++j)
+        for (int j = 0; j < W; ++j) {
             rows[j] = seen(first_key + j) ? a.k + row_of(first_key + j) * a.k_stride + kv_head * d : nullptr;
-        for (int j = 0; j < W; ++j)
             if (rows[j]) fetch_next(rows[j]);
+        }
         int64_t i = 0;
         for (; i + W <= d; i += W) {
             if (together) {

@@ -25,10 +25,9 @@ static void pack_rows(const float* x, int64_t K, int64_t rows, float* to) {
     for (int64_t r = 0; r < rows && k < K; ++r, to += kGroup) std::memcpy(to, x + r * K + k, size_t(K - k) * sizeof(float));
 }
 
-/// Block `block` of gemm's rows to its place.
+/// A block of gemm's rows to its place.
 template <typename Read>
-static void pack_block(const Gemm& gemm, int64_t block, const Read& read, float* to) {
-    const int64_t first = block * gemm.M / gemm.blocks, rows = (block + 1) * gemm.M / gemm.blocks - first;
+static void pack_block(const Gemm& gemm, int64_t first, int64_t rows, const Read& read, float* to) {
     if (gemm.a) return pack_rows(gemm.a + first * gemm.K, gemm.K, rows, to);
     for (int64_t r = 0; r < rows; ++r) pack_row(read(first + r), gemm.K, rows, to + r * kGroup);
 }
@@ -65,7 +64,8 @@ static void multiply_own_rows(const Gemm& gemm, const Tile& tile, const Read& re
         float* rows_at = thread_scratch(size_t((row_of(part.last_block) - own.first_row) * size), Scratch::packed_rows);
         if (packed.product != product || packed.first_block != part.first_block) {
             for (int64_t block = part.first_block; block < part.last_block; ++block)
-                pack_block(gemm, block, read, rows_at + (row_of(block) - own.first_row) * size);
+                pack_block(gemm, row_of(block), row_of(block + 1) - row_of(block), read,
+                           rows_at + (row_of(block) - own.first_row) * size);
             packed = {product, part.first_block};
         }
         own.a = rows_at;
@@ -73,8 +73,8 @@ static void multiply_own_rows(const Gemm& gemm, const Tile& tile, const Read& re
     });
 }
 
-/// Packs rows 0 … M − 1, of which read(row) gives the floats, and multiplies. gemm has M, the epilogue and, where the rows
-/// stand in memory, the first one as `a`.
+/// Packs rows 0 … M − 1, of which read(row) gives the floats, into `workspace` and multiplies. gemm has M, the epilogue and,
+/// where the rows stand in memory, the first one as `a`; without a workspace they are packed there already.
 template <typename Read>
 static void multiply(const CpuWeight& weight, Gemm gemm, void* workspace, const Read& read) {
     gemm.N = weight.rows;
@@ -91,8 +91,8 @@ static void multiply(const CpuWeight& weight, Gemm gemm, void* workspace, const 
     const Tile tile{k.mr, k.nr, sizeof(float), int64_t(size_of(gemm.dtype)), kGroup};
     if (packed && each_packs(gemm, tile)) return multiply_own_rows(gemm, tile, read);
     if (packed) {
-        parallel_if_worth(double(gemm.M) * double(gemm.K), gemm.blocks, [&](int64_t block) {
-            pack_block(gemm, block, read, packed + block * gemm.M / gemm.blocks * padded(gemm.K));
+        for_row_blocks(gemm.M, gemm.K, gemm.blocks, [&](int64_t first, int64_t rows) {
+            pack_block(gemm, first, rows, read, packed + first * padded(gemm.K));
         });
         gemm.a = packed;
     }

@@ -16,8 +16,9 @@ void multiply_bfloat16(const Gemm& gemm, void* packed, const std::function<const
     uint16_t* rows_at = static_cast<uint16_t*>(packed);
     BFloat16Gemm product{.M = M, .N = N, .K = K, .blocks = ceil_div(M, k.mr), .a = rows_at, .end = gemm.end};
     product.panels = static_cast<const uint16_t*>(gemm.panels);
-    pack_blocks(M, K, product.blocks, [&](int64_t row, int64_t first, int64_t rows) {
-        k.pack_row(read(row), K, rows, rows_at + first * padded(K) + (row - first) * kBFloat16Group);
+    for_row_blocks(M, K, product.blocks, [&](int64_t first, int64_t rows) {
+        for (int64_t row = first; row < first + rows; ++row)
+            k.pack_row(read(row), K, rows, rows_at + first * padded(K) + (row - first) * kBFloat16Group);
     });
     constexpr double kSpeed = 2;  // at least
     multiply_parts(M, N, padded(K), {k.mr, k.nr, sizeof(uint16_t), sizeof(uint16_t), kBFloat16Group}, kSpeed,

@@ -21,8 +21,9 @@ void multiply_int8(const Gemm& gemm, void* packed, const std::function<const flo
     char* rows_at = static_cast<char*>(packed) + round_up_64(M * int64_t(sizeof(RowScale)));
     product.rows = scales;
     product.a = rows_at;
-    pack_blocks(M, K, product.blocks, [&](int64_t row, int64_t first, int64_t rows) {
-        scales[row] = k.pack_row(read(row), K, rows, rows_at + first * row_bytes + (row - first) * 64);
+    for_row_blocks(M, K, product.blocks, [&](int64_t first, int64_t rows) {
+        for (int64_t row = first; row < first + rows; ++row)
+            scales[row] = k.pack_row(read(row), K, rows, rows_at + first * row_bytes + (row - first) * 64);
     });
     constexpr double kSpeed = 4;  // about
     multiply_parts(M, N, ceil_div(K, 8) * 8, {k.mr, k.nr, 64 / k.group, 1, k.group}, kSpeed,

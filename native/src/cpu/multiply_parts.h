@@ -7,17 +7,13 @@
 
 namespace warpsight::cpu {
 
-/// pack(row, first, rows) for each row of one of `blocks` blocks of nearly equal size, which has `rows` rows from `first` on.
-template <typename Pack>
-void pack_block(int64_t M, int64_t blocks, int64_t block, const Pack& pack) {
-    const int64_t first = block * M / blocks, rows = (block + 1) * M / blocks - first;
-    for (int64_t row = first; row < first + rows; ++row) pack(row, first, rows);
-}
-
-/// The same for all blocks.
-template <typename Pack>
-void pack_blocks(int64_t M, int64_t K, int64_t blocks, const Pack& pack) {
-    parallel_if_worth(double(M) * double(K), blocks, [&](int64_t block) { pack_block(M, blocks, block, pack); });
+/// body(first, rows) for each of `blocks` blocks of nearly equal size, in which rows of K numbers lie packed.
+template <typename Body>
+void for_row_blocks(int64_t M, int64_t K, int64_t blocks, const Body& body) {
+    parallel_if_worth(double(M) * double(K), blocks, [&](int64_t block) {
+        const int64_t first = block * M / blocks;
+        body(first, (block + 1) * M / blocks - first);
+    });
 }
 
 /// run(part, sums) for the parts of a product [M, N] over K numbers, as deep as panels are: `sums` holds nr numbers of 4 bytes

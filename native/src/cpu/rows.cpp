@@ -1,7 +1,7 @@
 // Operations on rows and elements: norms, softmax, activations, sums and products, casts.
 #include <cstring>
 
-#include "plan.h"
+#include "multiply_parts.h"
 
 namespace warpsight::cpu {
 
@@ -11,11 +11,8 @@ static std::string name_with_isa(const char* name) { return std::string(name) + 
 template <typename Normalize>
 static void for_normalized_rows(bool packed, int64_t M, int64_t D, const Normalize& normalize) {
     if (!packed) return for_rows(M, D, [&](int64_t first, int64_t last) { normalize(first, last, kGroup); });
-    const int64_t blocks = ceil_div(M, kernels().mr);
-    parallel_if_worth(double(M) * double(D), blocks, [&](int64_t block) {
-        const int64_t first = block * M / blocks, last = (block + 1) * M / blocks;
-        normalize(first, last, (last - first) * kGroup);
-    });
+    for_row_blocks(M, D, ceil_div(M, kernels().mr),
+                   [&](int64_t first, int64_t rows) { normalize(first, first + rows, rows * kGroup); });
 }
 
 std::unique_ptr<Step> plan(const LayerNorm& op, const StepSpec& spec) {
