@@ -1,6 +1,6 @@
 // cycles FOLDER COUNT: loads, encodes and disposes COUNT times.
 import { CLIP, device } from '../../../lib';
-import { collect, growth, openFiles, print, residentBytes, threadCount } from './measure';
+import { collect, growth, heldBytes, openFiles, print, threadCount } from './measure';
 
 const [folder = '', count = '0'] = process.argv.slice(2);
 
@@ -16,7 +16,7 @@ async function main(): Promise<void> {
     clip.dispose();
     if (i % 2 === 0) continue;
     await collect();
-    samples.push(residentBytes());
+    samples.push(heldBytes());
     if (i % 16 === 9) {
       files.push(openFiles());
       threads.push(threadCount());

@@ -1,6 +1,6 @@
 // encodes FOLDER COUNT: encodes a picture, pixels and a text COUNT times each and disposes the results.
 import { CLIP, device } from '../../../lib';
-import { collect, growth, print, residentBytes } from './measure';
+import { collect, growth, heldBytes, print } from './measure';
 
 const [folder = '', count = '0'] = process.argv.slice(2);
 const kSamples = 40;
@@ -21,7 +21,7 @@ async function main(): Promise<void> {
       for (const tensor of tensors) tensor.dispose();
     }
     await collect();
-    samples.push(residentBytes());
+    samples.push(heldBytes());
   }
   print({ encodes: 3 * Number(count), growth: growth(samples), samples, tensors: device('cpu').memory().tensors });
 }

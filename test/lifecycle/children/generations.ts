@@ -1,7 +1,7 @@
 // generations FOLDER COUNT: generates COUNT times, four at once, each stopped in one of the ways there are.
 import { device, LLaVA } from '../../../lib';
 import { generateAndStop } from '../../support/generations';
-import { collect, growth, print, residentBytes } from './measure';
+import { collect, growth, heldBytes, print } from './measure';
 
 const [folder = '', count = '0'] = process.argv.slice(2);
 const kSamples = 20;
@@ -15,7 +15,7 @@ async function main(): Promise<void> {
   for (let sample = 0; sample < kSamples; sample++) {
     for (let i = 0; i < Number(count) / kSamples; i += 4) await Promise.all([i, i + 1, i + 2, i + 3].map(generate));
     await collect();
-    samples.push(residentBytes());
+    samples.push(heldBytes());
   }
   llava.dispose(); // its cache of keys and values is a tensor too
   await collect();
