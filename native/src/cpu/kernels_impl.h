@@ -6,7 +6,8 @@
 // Every element of a GEMM is one chain of fused multiply-adds over k = 0, 1, …, whatever M, N and the thread count: a row's bits
 // depend on nothing but the row and the weight.
 
-// From simd_*.h: W floats in a vector; a GEMM keeps MR x NR sums and takes kUnroll of k at a time; dots() keeps 4 x kDots sums.
+// From simd_*.h: W floats in a vector; a GEMM keeps MR x NR sums and takes kUnroll of k at a time, the numbers of its first
+// kInRegisters rows by way of a register each; dots() keeps 4 x kDots sums.
 constexpr int NV = NR / W;  // vectors across a register tile
 constexpr int kTurns = kGroup / kUnroll;
 
@@ -27,6 +28,13 @@ void multiply_rows(const float* a, int64_t a_step, const T* b, int64_t K, float*
         for (int v = 0; v < NV; ++v) bs[v] = load(row + v * W);
 #pragma GCC unroll 16
         for (int r = 0; r < M; ++r) {
+            if constexpr (M > kInRegisters) {
+                if (r >= kInRegisters) {
+#pragma GCC unroll 16
+                    for (int v = 0; v < NV; ++v) sums[r][v] = accumulate(sums[r][v], column + r * kGroup, bs[v]);
+                    continue;
+                }
+            }
             vf x = set1(column[r * kGroup]);
 #pragma GCC unroll 16
             for (int v = 0; v < NV; ++v)

@@ -1,7 +1,7 @@
 // The vector type of kernels_impl.h for AVX2 with FMA and F16C. Included inside an unnamed namespace.
 
 constexpr const char* kIsa = "avx2";
-constexpr int W = 8, MR = 6, NR = 16, kUnroll = 4, kDots = 2;
+constexpr int W = 8, MR = 6, NR = 16, kUnroll = 4, kDots = 2, kInRegisters = MR;
 
 struct vf {
     __m256 v;

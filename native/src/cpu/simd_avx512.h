@@ -1,7 +1,7 @@
 // The vector type of kernels_impl.h for AVX-512 (F, BW, DQ, VL) with FMA and F16C. Included inside an unnamed namespace.
 
 constexpr const char* kIsa = "avx512";
-constexpr int W = 16, MR = 14, NR = 32, kUnroll = 2, kDots = 4;
+constexpr int W = 16, MR = 14, NR = 32, kUnroll = 2, kDots = 4, kInRegisters = 6;
 
 struct vf {
     __m512 v;
@@ -32,6 +32,16 @@ inline vf operator*(vf a, vf b) { return {_mm512_mul_ps(a.v, b.v)}; }
 inline vf operator/(vf a, vf b) { return {_mm512_div_ps(a.v, b.v)}; }
 inline vf fma(vf a, vf b, vf c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
 inline vf accumulate(vf sum, vf a, vf b) { return fma(a, b, sum); }
+/// sum + *a·b; the multiply-add itself reads *a into all lanes, which compilers leave to it only where a number is used once. It
+/// spares an instruction for each row; with all rows at once there would be more loads than multiply-adds.
+inline vf accumulate(vf sum, const float* a, vf b) {
+#if defined(__GNUC__)
+    asm("vfmadd231ps %2%{1to16%}, %1, %0" : "+v"(sum.v) : "v"(b.v), "m"(*a));
+    return sum;
+#else
+    return fma(set1(*a), b, sum);
+#endif
+}
 inline vf max(vf a, vf b) { return {_mm512_max_ps(a.v, b.v)}; }
 inline vf min(vf a, vf b) { return {_mm512_min_ps(a.v, b.v)}; }
 inline vf sqrt(vf a) { return {_mm512_sqrt_ps(a.v)}; }

@@ -1,7 +1,7 @@
 // The vector type of kernels_impl.h in plain C++, for any processor. Included inside an unnamed namespace.
 
 constexpr const char* kIsa = "generic";
-constexpr int W = 4, MR = 4, NR = 8, kUnroll = 1, kDots = 2;
+constexpr int W = 4, MR = 4, NR = 8, kUnroll = 1, kDots = 2, kInRegisters = MR;
 
 struct vf {
     float v[W];

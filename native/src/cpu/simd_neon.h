@@ -1,7 +1,7 @@
 // The vector type of kernels_impl.h for NEON on AArch64. Included inside an unnamed namespace.
 
 constexpr const char* kIsa = "neon";
-constexpr int W = 4, MR = 6, NR = 16, kUnroll = 2, kDots = 4;
+constexpr int W = 4, MR = 6, NR = 16, kUnroll = 2, kDots = 4, kInRegisters = MR;
 
 struct vf {
     float32x4_t v;
