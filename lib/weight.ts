@@ -9,7 +9,7 @@ export interface WeightOptions {
   readonly dtype?: 'float32' | 'float16' | 'bfloat16';
   /**
    * The dtype of the activations it will meet: float32 by default. On the CPU they are float32 always; 'bfloat16' then has a matrix multiplied in
-   * bfloat16 (ERR_DTYPE where the processor has neither AVX512-BF16 nor AMX).
+   * bfloat16 (ERR_DTYPE where the processor has no AVX-512).
    */
   readonly compute?: 'float32' | 'float16' | 'bfloat16';
 }

@@ -13,7 +13,7 @@ struct Level {
     const char* name;
     const Kernels* floats;
     const Int8Kernels* int8;
-    const BFloat16Kernels* bfloat16;  // null where no instruction multiplies it; generic has one for tests
+    const BFloat16Kernels* bfloat16;  // null without AVX-512; generic has one for tests
 };
 
 /// Chosen once per process. Throws ERR_CONFIG if WARPSIGHT_ISA names one that can't be used here.

@@ -3,7 +3,7 @@
 //   Row, Weight, Sum        what x, W and the sums are kept as
 //   kPack                   how many k an instruction adds up in each lane
 //   vw, vx                  kPack·W weights, kPack of k for W columns each; kPack of a row in every lane
-//   load_weights, broadcast, dot(sum, x, w)
+//   load_weights, broadcast, dot(sum, x, w); perhaps dot(sum, address of x, w), for the rows from kInRegisters (simd_*.h) on
 // Included inside an unnamed namespace, behind tile.h.
 
 constexpr int NV = kColumns / W;  // vectors across a register tile
@@ -32,6 +32,13 @@ template <int M>
         for (int v = 0; v < NV; ++v) ws[v] = load_weights(row + v * W * kPack);
 #pragma GCC unroll 16
         for (int r = 0; r < M; ++r) {
+            if constexpr (requires { dot(sums[r][0], column, ws[0]); }) {
+                if (r >= kInRegisters) {
+#pragma GCC unroll 16
+                    for (int v = 0; v < NV; ++v) sums[r][v] = dot(sums[r][v], column + r * kLine, ws[v]);
+                    continue;
+                }
+            }
             vx x = broadcast(column + r * kLine);
 #pragma GCC unroll 16
             for (int v = 0; v < NV; ++v) sums[r][v] = dot(sums[r][v], x, ws[v]);

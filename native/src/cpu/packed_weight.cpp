@@ -207,7 +207,7 @@ private:
 static std::shared_ptr<const Weight> make_pairs(DType dtype, int64_t rows, int64_t columns, RowSource& source) {
     const BFloat16Kernels* k = level().bfloat16;
     if (!k)
-        throw Error("ERR_DTYPE", std::string("products in bfloat16 need AVX512-BF16 or AMX on the cpu: this one computes with ") +
+        throw Error("ERR_DTYPE", std::string("products in bfloat16 need AVX-512 on the cpu: this one computes with ") +
                                      level().name + "; use float32");
     const int64_t padded = (columns / kBFloat16Group + (columns % kBFloat16Group != 0)) * kBFloat16Group;
     const int64_t panels = rows / k->nr + (rows % k->nr != 0);
