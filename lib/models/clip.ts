@@ -25,7 +25,7 @@ export interface LoadOptions {
    * Arithmetic of activations. 'auto' (default): float32 on the CPU; on CUDA the checkpoint's own 16-bit type, float16 if it is float32.
    *
    * On the CPU 'bfloat16' rounds both operands of the weights' products, sums them in float32 and keeps everything else in float32: weights take two
-   * bytes a number. Faster with AMX or AMD's AVX512-BF16, as fast as float32 with other AVX-512; without AVX-512 loading fails with ERR_DTYPE.
+   * bytes a number. Faster with AMX or AMD's AVX512-BF16, about as fast as float32 with other AVX-512; without AVX-512 loading fails with ERR_DTYPE.
    */
   readonly dtype?: 'auto' | Float;
   /**
