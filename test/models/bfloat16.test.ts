@@ -5,6 +5,7 @@ import { CLIP, device, Weight } from '../../lib';
 import { packageRoot } from '../../lib/native';
 import { expectError } from '../support/errors';
 import { needsFixtures } from '../support/fixtures';
+import { skipIfLacking } from '../support/levels';
 
 /** The levels that multiply in bfloat16. */
 const kWithBfloat16 = ['amx', 'avx512_bf16', 'avx512_vnni', 'avx512', 'generic'];
@@ -19,11 +20,7 @@ describe("dtype: 'bfloat16' on the CPU", () => {
         encoding: 'utf8',
         env: { ...process.env, WARPSIGHT_ISA: isa },
       });
-      const lacking = /WARPSIGHT_ISA is "\w+": this machine and build have.*/.exec(stdout + stderr);
-      if (lacking) {
-        console.log(`skipped: ${lacking[0]}`);
-        this.skip();
-      }
+      skipIfLacking(this, stdout + stderr);
       expect(status, stdout + stderr).to.equal(0);
       expect(Number(/(\d+) passing/.exec(stdout)?.[1])).to.be.above(30);
     });

@@ -1,6 +1,7 @@
 // A whole model gives the same bits at any number of threads, with every instruction set of this machine.
 import { expect } from 'chai';
 import { childResult, runChild } from '../lifecycle/child';
+import { skipIfLacking } from '../support/levels';
 
 const kThreads = ['1', '2', '3', '7'];
 
@@ -16,10 +17,7 @@ describe('CLIP gives the same bits at any number of threads', () => {
       this.timeout(300_000); // plain C++ takes its time
       process.env.WARPSIGHT_ISA = isa;
       const { stderr } = await runChild('thread-bits', []);
-      if (/WARPSIGHT_ISA is "\w+": this machine and build have/.test(stderr)) {
-        console.log(`skipped: ${stderr.match(/WARPSIGHT_ISA.*/)![0]}`);
-        this.skip();
-      }
+      skipIfLacking(this, stderr);
       const digests = await childResult<string[]>('thread-bits', kThreads);
       expect(digests).to.deep.equal(kThreads.map(() => digests[0]));
     });

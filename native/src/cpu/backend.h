@@ -19,8 +19,8 @@ std::shared_ptr<Backend> make_cpu_backend();
 void set_cpu_threads(int count);
 int cpu_threads();
 
-/// The instruction sets that can be used here, the best first: "amx", "avx512_bf16", "avx512_vnni", "avx512", "avx_vnni", "avx2",
-/// "neon_dotprod", "neon", "generic".
+/// The instruction sets that can be used here, the best first, of "amx", "avx512_bf16", "avx512_vnni", "avx512", "avx_vnni",
+/// "avx2", "neon_dotprod", "neon", "generic".
 std::vector<std::string> cpu_isas();
 
 }  // namespace warpsight

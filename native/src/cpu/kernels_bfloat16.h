@@ -15,6 +15,9 @@ namespace warpsight::cpu {
 /// Rows and panels end in zeros up to the next multiple of so many k.
 constexpr int kBFloat16Group = 32;
 
+/// K with these zeros. Internal to each object, see docs/cpu.md.
+static inline int64_t bfloat16_padded(int64_t K) { return (K / kBFloat16Group + (K % kBFloat16Group != 0)) * kBFloat16Group; }
+
 /// Rows stand in blocks as in Gemm, of numbers of `row_bytes`, of which a cache line holds `line`. `a`: block b starts behind
 /// row_of(b)·padded K of them; inside [padded K/line][rows][line]. `panels`: [ceil(N/nr)][padded K/2][nr][2].
 struct BFloat16Gemm {

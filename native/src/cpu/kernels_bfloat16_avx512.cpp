@@ -22,10 +22,11 @@ using Sum = float;
 struct pairs {
     vf first, second;
 };
+/// Of the upper 16 bits of each lane.
+inline vf widen_upper(__m512i bits) { return {_mm512_castsi512_ps(_mm512_and_si512(bits, _mm512_set1_epi32(int(0xffff0000u))))}; }
 inline pairs load_weights(const uint16_t* p) {
     const __m512i both = _mm512_loadu_si512(p);
-    return {{_mm512_castsi512_ps(_mm512_slli_epi32(both, 16))},
-            {_mm512_castsi512_ps(_mm512_and_si512(both, _mm512_set1_epi32(int(0xffff0000u))))}};
+    return {{_mm512_castsi512_ps(_mm512_slli_epi32(both, 16))}, widen_upper(both)};
 }
 inline pairs broadcast(const float* p) { return {set1(p[0]), set1(p[1])}; }
 using vw = pairs;
@@ -40,7 +41,7 @@ inline void round_group(const float* x, int n, float* to) {
     const __m512i rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
     const __m512i quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x400000));
     const __m512i whole = _mm512_mask_blend_epi32(_mm512_cmp_ps_mask(numbers, numbers, _CMP_UNORD_Q), rounded, quiet);
-    _mm512_storeu_si512(to, _mm512_and_si512(whole, _mm512_set1_epi32(int(0xffff0000u))));
+    store(to, widen_upper(whole));
 }
 
 #include "multiply_vectors.h"

@@ -9,16 +9,15 @@
 //                                          a: [K/kLine][rows][kLine]; b: [K/2][kColumns][2]
 // Included inside an unnamed namespace, behind tile.h; like kernels_impl.h without the standard library's templates.
 
-inline int64_t padded(int64_t K) { return ceil_div(K, kBFloat16Group) * kBFloat16Group; }
-
 void pack_row(const float* x, int64_t K, int64_t rows, void* row) {
     Row* to = static_cast<Row*>(row);
-    for (int64_t k = 0; k < padded(K); k += kLine, to += rows * kLine) round_group(x + k, int(most(0, least(kLine, K - k))), to);
+    for (int64_t k = 0; k < bfloat16_padded(K); k += kLine, to += rows * kLine)
+        round_group(x + k, int(most(0, least(kLine, K - k))), to);
 }
 
 void bfloat16_tiles(const BFloat16Gemm& g, const GemmPart& part, float* sums) {
     alignas(64) float tile[kRows * kColumns];
-    const int64_t K = padded(g.K);
+    const int64_t K = bfloat16_padded(g.K);
     const Row* a = static_cast<const Row*>(g.a);
     Multiplier multiplier;
     for_blocks(

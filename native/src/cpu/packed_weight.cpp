@@ -209,7 +209,7 @@ static std::shared_ptr<const Weight> make_pairs(DType dtype, int64_t rows, int64
     if (!k)
         throw Error("ERR_DTYPE", std::string("products in bfloat16 need AVX-512 on the cpu: this one computes with ") +
                                      level().name + "; use float32");
-    const int64_t padded = (columns / kBFloat16Group + (columns % kBFloat16Group != 0)) * kBFloat16Group;
+    const int64_t padded = bfloat16_padded(columns);
     const int64_t panels = rows / k->nr + (rows % k->nr != 0);
     auto weight = std::make_shared<CpuWeight>(WeightLayout::matrix, DType::bfloat16, rows, columns,
                                               checked_bytes(panels, padded, sizeof(uint16_t) * size_t(k->nr)));

@@ -85,7 +85,7 @@ static void widen_packed(const CpuWeight& matrix, int64_t row, float* y) {
     const int64_t D = matrix.columns;
     if (matrix.in_pairs) {
         const BFloat16Kernels& k = *level().bfloat16;
-        const int64_t padded = ceil_div(D, kBFloat16Group) * kBFloat16Group;
+        const int64_t padded = bfloat16_padded(D);
         const uint16_t* from = static_cast<const uint16_t*>(matrix.data) + row / k.nr * padded * k.nr + row % k.nr * 2;
         uint16_t* bits = reinterpret_cast<uint16_t*>(thread_scratch(size_t(D)));
         for (int64_t d = 0; d < D; ++d) bits[d] = from[d / 2 * 2 * k.nr + d % 2];
