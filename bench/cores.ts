@@ -50,11 +50,18 @@ export function sumsBytesIn32Bits(): boolean {
   return process.arch === 'arm64' || /\bavx(512)?_vnni\b/.test(readIfThere('/proc/cpuinfo'));
 }
 
-/** "amd-epyc" */
-export function cpuSlug(model = cpus()[0]?.model ?? 'unknown'): string {
-  return model
+/** "AMD EPYC (family 25, model 17)": hosts that hide a processor's name leave these two, which tell its generation. @param info /proc/cpuinfo */
+export function cpuName(model = cpus()[0]?.model ?? 'unknown', info = readIfThere('/proc/cpuinfo')): string {
+  const [, family] = /^cpu family\s*: (\d+)$/m.exec(info) ?? [];
+  const [, number] = /^model\s*: (\d+)$/m.exec(info) ?? [];
+  return family && number ? `${model} (family ${family}, model ${number})` : model;
+}
+
+/** "amd-epyc-family-25-model-17" */
+export function cpuSlug(name = cpuName()): string {
+  return name
     .toLowerCase()
-    .replace(/\((r|tm)\)|\bcpu\b|@.*|\bprocessor\b/g, ' ')
+    .replace(/\((r|tm)\)|\bcpu\b|@[^(]*|\bprocessor\b/g, ' ')
     .replace(/[^a-z0-9]+/g, '-')
     .replace(/^-|-$/g, '');
 }

@@ -1,7 +1,8 @@
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
-import { cpus, loadavg } from 'node:os';
+import { loadavg } from 'node:os';
 import { join } from 'node:path';
+import { cpuName } from './cores';
 
 /** The package's bench folder: the compiled files lie elsewhere. */
 export const benchFolder = join(__dirname, '..', '..', 'bench');
@@ -11,7 +12,7 @@ export function conditions(command: string, cores: string) {
   const { stdout } = spawnSync('git', ['describe', '--always', '--dirty'], { cwd: benchFolder, encoding: 'utf8' });
   return {
     date: new Date().toISOString().slice(0, 16),
-    cpu: `${cpus()[0]?.model}, ${cores}`,
+    cpu: `${cpuName()}, ${cores}`,
     node: process.version,
     commit: stdout?.trim() || 'unknown',
     command,

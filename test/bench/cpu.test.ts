@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { barPlot } from '../../bench/bar-plot';
-import { cpuSlug, parseCpuList } from '../../bench/cores';
+import { cpuName, cpuSlug, parseCpuList } from '../../bench/cores';
 import { agrees, type CpuRow, compare, cpuBars, cpuTables, shareOfPeak } from '../../bench/cpu-report';
 import { kThings, randomPrompts, templatePrompts, textMultiplyAdds } from '../../bench/cpu-work';
 import { kSizes, makeCheckpoint } from '../../bench/make-checkpoint';
@@ -130,6 +130,14 @@ describe('the machine as bench:cpu sees it', () => {
     expect(cpuSlug('AMD EPYC')).equal('amd-epyc');
     expect(cpuSlug('Intel(R) Xeon(R) Platinum 8481C CPU @ 2.70GHz')).equal('intel-xeon-platinum-8481c');
     expect(cpuSlug('AMD Ryzen 9 7950X 16-Core Processor')).equal('amd-ryzen-9-7950x-16-core');
+    expect(cpuSlug('AMD EPYC (family 25, model 17)')).equal('amd-epyc-family-25-model-17');
+    expect(cpuSlug('Intel(R) Xeon(R) CPU @ 2.70GHz (family 6, model 207)')).equal('intel-xeon-family-6-model-207');
+  });
+
+  it('has the family and the model that the kernel tells', () => {
+    const info = 'processor\t: 0\ncpu family\t: 25\nmodel\t\t: 17\nmodel name\t: AMD EPYC\n';
+    expect(cpuName('AMD EPYC', info)).equal('AMD EPYC (family 25, model 17)');
+    expect(cpuName('Neoverse-N1', 'processor\t: 0\nCPU part\t: 0xd0c\n')).equal('Neoverse-N1');
   });
 });
 
