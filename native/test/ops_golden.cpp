@@ -382,7 +382,8 @@ static void int8_cases(Suite& s) {
             s.check("int8/random-" + shape_name({M, K, N}),
                     int8_case(Activation::none, M, N, K, random.normals(M * K), random.normals(N * K, 0.05f),
                               M % 2 ? bias(N) : absent(), M % 3 ? absent() : activation({M, N}, random.normals(M * N))));
-    for (auto& [M, N, K] : {std::array<int64_t, 3>{0, 8, 8}, {3, 5, 0}, {1, 1, 1}, {300, 20, 65}, {2, 3000, 24}, {130, 130, 64}})
+    for (auto& [M, N, K] :
+         {std::array<int64_t, 3>{0, 8, 8}, {3, 5, 0}, {1, 1, 1}, {300, 20, 65}, {2, 3000, 24}, {130, 130, 64}, {47, 70, 4101}})
         s.check("int8/shape-" + shape_name({M, K, N}),
                 int8_case(Activation::none, M, N, K, random.normals(M * K), random.normals(N * K), absent(), absent()));
     for (Activation act : {Activation::gelu, Activation::gelu_tanh, Activation::quick_gelu, Activation::silu, Activation::relu,

@@ -27,8 +27,8 @@ void bfloat16_tiles(const BFloat16Gemm& g, const GemmPart& part, float* sums) {
             multiplier(rows, a + m0 * K + k * rows, b, depth, out, k == 0, ahead);
         },
         [&](int64_t panel, int64_t m0, int64_t rows, int64_t columns, const float* out) {
-            finish<kColumns>(g.end, m0, rows, panel * kColumns, columns,
-                             [=](int64_t r) { return [=](int64_t c, int) { return load(out + r * kColumns + c); }; });
+            finish(g.end, m0, rows, panel * kColumns, columns,
+                   [=](int64_t c, int) { return [=](int64_t r) { return load(out + r * kColumns + c); }; });
         });
     multiplier.release();
 }

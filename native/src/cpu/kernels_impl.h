@@ -87,10 +87,9 @@ RowsFunction<T> rows_function(int64_t rows) {
     return table[rows - 1];
 }
 
-template <int Whole>
 void finish_tile(const Epilogue& end, const float* tile, int64_t stride, int64_t m0, int64_t rows, int64_t n0, int64_t columns) {
-    finish<Whole>(end, m0, rows, n0, columns,
-                  [=](int64_t r) { return [=](int64_t c, int n) { return load_some(tile + r * stride + c, n); }; });
+    finish(end, m0, rows, n0, columns,
+           [=](int64_t c, int n) { return [=](int64_t r) { return load_some(tile + r * stride + c, n); }; });
 }
 
 template <typename T>
@@ -104,7 +103,7 @@ void gemm_tiles_of(const Gemm& g, const GemmPart& part, float* sums) {
             rows_function<T>(rows)(g.a + (m0 - g.first_row) * padded + k * rows, rows * kGroup, b, depth, out, k == 0, ahead);
         },
         [&](int64_t panel, int64_t m0, int64_t rows, int64_t columns, const float* out) {
-            finish_tile<NR>(g.end, out, NR, m0, rows, panel * NR, columns);
+            finish_tile(g.end, out, NR, m0, rows, panel * NR, columns);
         });
 }
 
@@ -164,7 +163,7 @@ void dot_tile(const float* x, const float* w, int64_t K, int64_t m0, int64_t m1,
         for (int64_t i = m0; i < m1; i += 4) {
             int64_t rows = least(4, m1 - i), columns = least(4, n1 - j);
             dots_up_to_4(x + i * K, w + j * K, K, rows, columns, tile);
-            finish_tile<4>(end, tile, 4, i, rows, j, columns);
+            finish_tile(end, tile, 4, i, rows, j, columns);
         }
 }
 

@@ -133,13 +133,12 @@ void int8_tiles(const Int8Gemm& g, const GemmPart& part, int32_t* sums) {
         [&](int64_t panel, int64_t m0, int64_t rows, int64_t columns, const int32_t* out) {
             const float* scales = scales_of(panel_at(panel));
             const int32_t* weight_sums = sums_of(panel_at(panel));
-            finish<kColumns>(g.end, m0, rows, panel * kColumns, columns, [=, row_scales = g.rows + m0](int64_t r) {
-                const vi zero_point = set1_int(-row_scales[r].zero);
-                const vf scale = set1(row_scales[r].scale);
-                const int32_t* row_sums = out + r * kColumns;
-                return [=](int64_t c, int) {
-                    const vi sum = multiply_add(zero_point, load_ints(weight_sums + c), load_ints(row_sums + c));
-                    return to_floats(sum) * load(scales + c) * scale;
+            finish(g.end, m0, rows, panel * kColumns, columns, [=, row_scales = g.rows + m0](int64_t c, int) {
+                const vi sums = load_ints(weight_sums + c);
+                const vf scale = load(scales + c);
+                return [=](int64_t r) {
+                    const vi sum = multiply_add(set1_int(-row_scales[r].zero), sums, load_ints(out + r * kColumns + c));
+                    return to_floats(sum) * scale * set1(row_scales[r].scale);
                 };
             });
         });

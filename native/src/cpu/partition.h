@@ -55,10 +55,10 @@ struct Tile {
 
 /// @param level_2 bytes of a processor's second-level cache
 inline Partition partition(int64_t M, int64_t N, int64_t K, const Tile& tile, int64_t level_2, int64_t threads) {
-    constexpr int64_t kDepth = 1024, kMostSums = 96 << 10;
+    constexpr int64_t kSliceBytes = 4096, kMostSums = 96 << 10;  // a row's slice, and sums between slices
     auto ceil_div = [](int64_t a, int64_t b) { return (a + b - 1) / b; };
     Partition parts{.M = M, .blocks = ceil_div(M, tile.mr), .panels = ceil_div(N, tile.nr), .threads = threads};
-    const int64_t slices = std::max<int64_t>(1, ceil_div(K, kDepth));
+    const int64_t slices = std::max<int64_t>(1, ceil_div(K, kSliceBytes / std::max(tile.row_bytes, tile.column_bytes)));
     parts.depth = slices == 1 ? K : ceil_div(ceil_div(K, slices), tile.group) * tile.group;
     // A slice of the rows stays in L2 beside three of panels: the one at work, the one before and the next.
     const int64_t k = std::max<int64_t>(1, parts.depth);

@@ -127,36 +127,23 @@ inline void for_blocks(const Product& p, const GemmPart& part, const Panels& pan
     } while (k < p.depth);
 }
 
-/// Rows m0 … m0 + rows − 1, columns n0 … n0 + columns − 1; sums(r)(c, n) gives the n <= W finished sums from column n0 + c of
-/// row m0 + r on. `Whole` columns, those of a panel, are taken without a loop: how often a short one runs is guessed wrong once
-/// for each row, behind a long product.
-template <int Whole, typename Sums, typename Activate>
-inline void finish_rows(const Epilogue& end, int64_t m0, int64_t rows, int64_t n0, int64_t columns, Sums sums, Activate act) {
-    const float* bias = end.bias ? end.bias + n0 : nullptr;
-    Places place(end, m0, rows, n0);
-    for (int64_t r = 0; r < rows; ++r, place.next()) {
-        const float* residual = place.residual;
-        const auto row = sums(r);
+/// Rows m0 … m0 + rows − 1, columns n0 … n0 + columns − 1, W of them at a time: what belongs to a column stays in registers while
+/// the rows pass. sums(c, n)(r) gives the n <= W finished sums from column n0 + c on of row m0 + r.
+template <typename Sums>
+inline void finish(const Epilogue& end, int64_t m0, int64_t rows, int64_t n0, int64_t columns, Sums sums) {
+    with_activation(end.activation, [&](auto act) {
         auto take = [&](int64_t c, int n) {
-            vf x = row(c, n);
-            if (bias) x = x + load_some(bias + c, n);
-            x = act(x);
-            if (residual) x = x + load_some(residual + c, n);
-            store_some(place.y + c / kGroup * place.y_step + c % kGroup, x, n);
+            const auto sum = sums(c, n);
+            const vf bias = end.bias ? load_some(end.bias + n0 + c, n) : zero();
+            Places place(end, m0, rows, n0 + c);
+            for (int64_t r = 0; r < rows; ++r, place.next()) {
+                vf x = act(sum(r) + bias);
+                if (place.residual) x = x + load_some(place.residual, n);
+                store_some(place.y, x, n);
+            }
         };
-        if (Whole % W == 0 && columns == Whole) {
-#pragma GCC unroll 16
-            for (int c = 0; c < Whole; c += W) take(c, W);
-            continue;
-        }
         int64_t c = 0;
         for (; c + W <= columns; c += W) take(c, W);
         if (c < columns) take(c, int(columns - c));
-    }
-}
-
-/// The same with the epilogue's activation.
-template <int Whole, typename Sums>
-inline void finish(const Epilogue& end, int64_t m0, int64_t rows, int64_t n0, int64_t columns, Sums sums) {
-    with_activation(end.activation, [&](auto act) { finish_rows<Whole>(end, m0, rows, n0, columns, sums, act); });
+    });
 }
