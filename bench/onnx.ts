@@ -18,7 +18,7 @@ export interface TowerOptions {
 
 /**
  * Writes `path`: input "pixels" [batch, 3, R, R], output "embedding" [batch, projection]. The last layer computes all rows, as models that are exported
- * from transformers do. The checkpoint must be float32.
+ * from transformers do. The checkpoint must be float32 or float16.
  */
 export function writeImageTower(checkpoint: string, size: CheckpointSize, path: string, options: TowerOptions = {}): void {
   const graph = new Graph(new StoredNumbers(join(checkpoint, 'model.safetensors')), options.weightBits);
@@ -49,7 +49,7 @@ export function writeImageTower(checkpoint: string, size: CheckpointSize, path: 
 
 /**
  * Writes `path`: input "ids" [batch, context] int64, each text filled with its end mark, output "embedding" [batch, projection], unit rows, of the
- * first of the largest ids. All positions are computed in every layer. The checkpoint must be float32.
+ * first of the largest ids. All positions are computed in every layer. The checkpoint must be float32 or float16.
  */
 export function writeTextTower(checkpoint: string, size: CheckpointSize, path: string, options: TowerOptions = {}): void {
   const graph = new Graph(new StoredNumbers(join(checkpoint, 'model.safetensors')), options.weightBits);

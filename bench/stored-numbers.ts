@@ -1,8 +1,8 @@
 import { closeSync, openSync, readSync } from 'node:fs';
 
-/** A safetensors file of float32 tensors that we wrote ourselves. */
+/** A safetensors file of float32 or float16 tensors that we wrote ourselves. */
 export class StoredNumbers {
-  readonly #header: Readonly<Record<string, { readonly shape: number[]; readonly data_offsets: readonly [number, number] }>>;
+  readonly #header: Readonly<Record<string, StoredTensor>>;
   readonly #dataStart: number;
 
   constructor(readonly path: string) {
@@ -16,10 +16,25 @@ export class StoredNumbers {
   }
 
   read(name: string): Float32Array {
-    const [begin, end] = this.#header[name]!.data_offsets;
+    const { dtype, data_offsets } = this.#header[name]!;
+    const [begin, end] = data_offsets;
     const { buffer, byteOffset } = readPart(this.path, this.#dataStart + begin, end - begin);
+    if (dtype === 'F16') return Float32Array.from(new Uint16Array(buffer, byteOffset, (end - begin) / 2), fromFloat16Bits);
     return new Float32Array(buffer, byteOffset, (end - begin) / 4);
   }
+}
+
+interface StoredTensor {
+  readonly dtype: 'F32' | 'F16';
+  readonly shape: number[];
+  readonly data_offsets: readonly [number, number];
+}
+
+/** Of a finite number */
+function fromFloat16Bits(bits: number): number {
+  const exponent = (bits >> 10) & 31;
+  const magnitude = exponent === 0 ? (bits & 1023) * 2 ** -24 : (1024 + (bits & 1023)) * 2 ** (exponent - 25);
+  return bits & 0x8000 ? -magnitude : magnitude;
 }
 
 function readPart(path: string, position: number, length: number): Buffer {

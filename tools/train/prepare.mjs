@@ -1,6 +1,7 @@
 // Draws the training pictures and the test pictures, and collects the captions.
 //
-// usage    node prepare.mjs <work folder>       the packages of package.json are looked up in <work folder>/node_modules
+// usage    node prepare.mjs <work folder>          the packages of package.json are looked up in <work folder>/node_modules
+//          node prepare.mjs <work folder> --test   only the test pictures, for which @iconify-json/openmoji and sharp are enough
 // reads    the icon packages, emojibase-data, emojilib, and the stamps of Debian's tuxpaint-stamps-default where installed
 // writes   <work folder>/train.rgba    uint8 [n, 80, 80, 4], straight alpha, one picture per entry of train.json
 //          <work folder>/train.json    { size, pictures: [{ set, icon, concept, tone, held }], concepts: { name: { names, words } } }
@@ -74,6 +75,21 @@ function parse(set, name, all) {
   const tones = isToned ? matches.map((match) => `${match[1].replace('-', ' ')} skin tone`) : [];
   const base = (isToned ? name.replace(kTone, '') : name).replace(/^flag-for-(flag-)?/, 'flag-');
   return { base: plain(base), tone: [...new Set(tones)].join(' ') };
+}
+
+await drawTest();
+if (process.argv[3] === '--test') process.exit();
+
+async function drawTest() {
+  fs.mkdirSync(join(work, 'test'), { recursive: true });
+  for (const [name, icon] of icons('openmoji')) {
+    const pixels = await draw(icon, kTestSize);
+    const image = sharp(pixels, { raw: { width: kTestSize, height: kTestSize, channels: 4 } });
+    await image
+      .flatten({ background: '#fff' })
+      .png()
+      .toFile(join(work, 'test', `${name}.png`));
+  }
 }
 
 const concepts = new Map(); // name → { names: Set, words: Set }
@@ -168,13 +184,3 @@ const listed = Object.fromEntries(
   [...concepts].map(([name, { names, words }]) => [name, { names: [...names], words: [...words] }]),
 );
 fs.writeFileSync(join(work, 'train.json'), JSON.stringify({ size: kSize, pictures, concepts: listed }));
-
-fs.mkdirSync(join(work, 'test'), { recursive: true });
-for (const [name, icon] of icons('openmoji')) {
-  const pixels = await draw(icon, kTestSize);
-  const image = sharp(pixels, { raw: { width: kTestSize, height: kTestSize, channels: 4 } });
-  await image
-    .flatten({ background: '#fff' })
-    .png()
-    .toFile(join(work, 'test', `${name}.png`));
-}
