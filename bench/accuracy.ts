@@ -93,7 +93,10 @@ async function onnxruntime({ model, pictures, texts }: Work, folder: string, opt
     write(model, size, path, { ...options, batch: 1 });
     return ort.InferenceSession.create(path, { executionProviders: ['cpu'] });
   };
-  const unitRow = (values: Float32Array) => values.map((value) => value / Math.hypot(...values));
+  const unitRow = (values: Float32Array) => {
+    const length = Math.hypot(...values);
+    return values.map((value) => value / length);
+  };
 
   const vision = await open('image', writeImageTower);
   const processor = await ImageProcessor.fromPretrained(model);
@@ -109,12 +112,13 @@ async function onnxruntime({ model, pictures, texts }: Work, folder: string, opt
   const language = await open('text', writeTextTower);
   const { context, vocabulary } = size.text;
   const { ids } = await (await Tokenizer.fromPretrained(model)).encodeBatch(texts);
-  const named: Float32Array[] = [];
-  for (const row of paddedIds(
-    ids.map((id) => [...id]),
+  const rows = paddedIds(
+    ids.map((row) => [...row]),
     context,
     vocabulary - 1,
-  )) {
+  );
+  const named: Float32Array[] = [];
+  for (const row of rows) {
     const { embedding } = await language.run({ ids: new ort.Tensor('int64', BigInt64Array.from(row, BigInt), [1, context]) });
     named.push(Float32Array.from(embedding!.data as Float32Array));
   }
