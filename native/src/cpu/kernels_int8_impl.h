@@ -134,10 +134,10 @@ void int8_tiles(const Int8Gemm& g, const GemmPart& part, int32_t* sums) {
             const float* scales = scales_of(panel_at(panel));
             const int32_t* weight_sums = sums_of(panel_at(panel));
             finish(g.end, m0, rows, panel * kColumns, columns, [=, row_scales = g.rows + m0](int64_t c, int) {
-                const vi sums = load_ints(weight_sums + c);
+                const vi weight_sum = load_ints(weight_sums + c);
                 const vf scale = load(scales + c);
                 return [=](int64_t r) {
-                    const vi sum = multiply_add(set1_int(-row_scales[r].zero), sums, load_ints(out + r * kColumns + c));
+                    const vi sum = multiply_add(set1_int(-row_scales[r].zero), weight_sum, load_ints(out + r * kColumns + c));
                     return to_floats(sum) * scale * set1(row_scales[r].scale);
                 };
             });

@@ -22,7 +22,7 @@ struct Ahead {
     }
 };
 
-/// Where the rows of a block belong, from column n0 on, one after the other: column c behind it is at y + c / 16·y_step + c % 16.
+/// Where the rows of a block belong, one after the other: what stands in columns n0 … up to the next multiple of 16.
 class Places {
 public:
     Places(const Epilogue& end, int64_t m0, int64_t rows, int64_t n0) : end_(end), row_(m0), n0_(n0) {
@@ -36,7 +36,6 @@ public:
         }
         if (end.packed) {
             y = end.y + m0 * end.y_stride + n0 / kGroup * rows * kGroup + n0 % kGroup;
-            y_step = rows * kGroup;
             y_row_ = kGroup;
         } else {
             y = end.y + m0 * end.y_stride + n0;
@@ -52,7 +51,6 @@ public:
     }
 
     float* y = nullptr;
-    int64_t y_step = kGroup;
     const float* residual = nullptr;  // null where there is none
 
 private:
@@ -68,11 +66,11 @@ private:
 
 /// Brings what finish() will read and write near: each row is in other cache lines, in no order that the processor would guess.
 inline void fetch_places(const Epilogue& end, int64_t m0, int64_t rows, int64_t n0, int64_t columns) {
-    Places place(end, m0, rows, n0);
-    for (int64_t r = 0; r < rows; ++r, place.next()) {
-        for (int64_t c = 0; c < columns; c += kGroup) {
-            prefetch(place.y + c / kGroup * place.y_step);
-            if (place.residual) prefetch(place.residual + c);
+    for (int64_t c = 0; c < columns; c += kGroup) {
+        Places place(end, m0, rows, n0 + c);
+        for (int64_t r = 0; r < rows; ++r, place.next()) {
+            prefetch(place.y);
+            if (place.residual) prefetch(place.residual);
         }
     }
 }
