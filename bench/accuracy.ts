@@ -1,20 +1,23 @@
 // npm run bench:accuracy -- PICTURES [--model FOLDER] [--names FILE] [--template TEXT]: how many pictures a CLIP names right in float32, int8 and
 // bfloat16, beside onnxruntime in float32 and dynamically quantised. See docs/benchmarks.md.
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { cpus, tmpdir } from 'node:os';
 import { basename, join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
-import { CLIP, device, ImageProcessor, Tokenizer, WarpsightError } from '../lib';
+import { CLIP, device, ImageProcessor, Tokenizer, threads, WarpsightError } from '../lib';
+import { readConfig } from '../lib/checkpoint/folder';
+import { parseClipConfig } from '../lib/models/clip-config';
+import type { TowerConfig } from '../lib/models/tower-config';
 import { cosine } from './clip-inputs';
 import { cpuSlug, sumsBytesIn32Bits } from './cores';
-import { paddedIds } from './cpu-work';
+import { type Narrow, paddedIds, pieces } from './cpu-work';
 import type { CheckpointSize } from './make-checkpoint';
 import { type TowerOptions, writeImageTower, writeTextTower } from './onnx';
 import { benchFolder, conditions, markdown, report } from './report';
 
 const root = join(benchFolder, '..');
 
-/** Unit rows of every picture and of every name. */
+/** A row for every picture, of any length, and a unit row for every name. */
 export interface Features {
   readonly images: readonly Float32Array[];
   readonly texts: readonly Float32Array[];
@@ -66,8 +69,6 @@ interface Work {
   readonly texts: readonly string[];
 }
 
-type Narrow = { readonly quantization: 'int8' } | { readonly dtype: 'bfloat16' };
-
 /** Undefined where this processor has no such products. */
 async function ours({ model, pictures, texts }: Work, narrow?: Narrow): Promise<Features | undefined> {
   const clip = await CLIP.fromPretrained(model, { device: 'cpu', ...narrow }).catch((error) => {
@@ -75,11 +76,9 @@ async function ours({ model, pictures, texts }: Work, narrow?: Narrow): Promise<
     throw error;
   });
   if (!clip) return undefined;
-  const [images, named] = [
-    await clip.encodeImage(pictures, { normalize: true }),
-    await clip.encodeText(texts, { normalize: true }),
-  ];
-  const features = { images: rowsOf(await images.read(), pictures.length), texts: rowsOf(await named.read(), texts.length) };
+  const [images, named] = [await clip.encodeImage(pictures), await clip.encodeText(texts, { normalize: true })];
+  const width = clip.projectionDim;
+  const features = { images: pieces(await images.read(), width), texts: pieces(await named.read(), width) };
   for (const owner of [images, named, clip]) owner.dispose();
   return features;
 }
@@ -87,15 +86,11 @@ async function ours({ model, pictures, texts }: Work, narrow?: Narrow): Promise<
 /** One picture or text in a run: onnxruntime's dynamic quantisation has one scale for all rows of a run, and is most exact so. */
 async function onnxruntime({ model, pictures, texts }: Work, folder: string, options: TowerOptions): Promise<Features> {
   const ort = await import('onnxruntime-node');
-  const size = sizeOf(model);
+  const size = await sizeOf(model);
   const open = (name: string, write: typeof writeImageTower) => {
     const path = join(folder, `${name}-${options.weightBits ?? 32}.onnx`);
     write(model, size, path, { ...options, batch: 1 });
     return ort.InferenceSession.create(path, { executionProviders: ['cpu'] });
-  };
-  const unitRow = (values: Float32Array) => {
-    const length = Math.hypot(...values);
-    return values.map((value) => value / length);
   };
 
   const vision = await open('image', writeImageTower);
@@ -104,7 +99,7 @@ async function onnxruntime({ model, pictures, texts }: Work, folder: string, opt
   for (const picture of pictures) {
     const pixels = await processor.preprocess(picture);
     const { embedding } = await vision.run({ pixels: new ort.Tensor('float32', await pixels.read(), pixels.shape) });
-    images.push(unitRow(embedding!.data as Float32Array));
+    images.push(embedding!.data as Float32Array);
     pixels.dispose();
   }
   await vision.release();
@@ -112,42 +107,29 @@ async function onnxruntime({ model, pictures, texts }: Work, folder: string, opt
   const language = await open('text', writeTextTower);
   const { context, vocabulary } = size.text;
   const { ids } = await (await Tokenizer.fromPretrained(model)).encodeBatch(texts);
-  const rows = paddedIds(
-    ids.map((row) => [...row]),
-    context,
-    vocabulary - 1,
-  );
   const named: Float32Array[] = [];
-  for (const row of rows) {
+  for (const row of paddedIds(ids, context, vocabulary - 1)) {
     const { embedding } = await language.run({ ids: new ort.Tensor('int64', BigInt64Array.from(row, BigInt), [1, context]) });
-    named.push(Float32Array.from(embedding!.data as Float32Array));
+    named.push(embedding!.data as Float32Array);
   }
   await language.release();
   return { images, texts: named };
 }
 
-function rowsOf(values: Float32Array, count: number): Float32Array[] {
-  const width = values.length / count;
-  return Array.from({ length: count }, (_, i) => values.slice(i * width, (i + 1) * width));
+/** @throws {Error} for layers that onnx.ts doesn't export */
+async function sizeOf(model: string): Promise<CheckpointSize> {
+  const { vision, text, projectionDim } = parseClipConfig(await readConfig(model));
+  return {
+    vision: { ...tower(vision), image: vision.imageSize, patch: vision.patchSize },
+    text: { ...tower(text), vocabulary: text.vocabularySize, context: text.contextLength },
+    projection: projectionDim,
+  };
 }
 
-/** Of a checkpoint with quickGelu, CLIP's eps and an end mark that is the last of the vocabulary, as the exported towers are. */
-function sizeOf(model: string): CheckpointSize {
-  const {
-    vision_config: vision,
-    text_config: text,
-    projection_dim: projection,
-  } = JSON.parse(readFileSync(join(model, 'config.json'), 'utf8'));
-  const tower = (config: Record<string, number>) => ({
-    width: config.hidden_size!,
-    layers: config.num_hidden_layers!,
-    heads: config.num_attention_heads!,
-  });
-  return {
-    vision: { ...tower(vision), image: vision.image_size, patch: vision.patch_size },
-    text: { ...tower(text), vocabulary: text.vocab_size, context: text.max_position_embeddings },
-    projection,
-  };
+function tower({ hiddenSize, layers, heads, activation, eps }: TowerConfig) {
+  if (activation !== 'quickGelu' || eps !== 1e-5)
+    throw new Error(`bench:accuracy wants a CLIP with quickGelu and an eps of 1e-5: it is ${activation}, ${eps}`);
+  return { width: hiddenSize, layers, heads };
 }
 
 function table(all: readonly Score[], pictures: number): string {
@@ -184,7 +166,9 @@ async function main(): Promise<void> {
     pictures: names.map((name) => join(folder, `${name}.png`)),
     texts: names.map((name) => values.template.replace('{}', name.replaceAll('-', ' '))),
   };
-  const here = conditions(`npm run bench:accuracy -- PICTURES`, 'all cores');
+  const options = process.argv.slice(2).map((argument) => (argument === folder ? 'PICTURES' : argument));
+  const command = ['npm run bench:accuracy --', ...options].join(' ');
+  const here = conditions(command, `${threads()} threads of ${cpus().length}`);
   const weightBits = sumsBytesIn32Bits() ? 8 : 7;
   const models = mkdtempSync(join(tmpdir(), 'warpsight-accuracy-'));
   try {

@@ -7,7 +7,17 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { InferenceSession, Tensor as OrtTensor } from 'onnxruntime-node';
 import { hostPixels } from './clip-inputs';
 import { sumsBytesIn32Bits } from './cores';
-import { type Form, type Prepare, type Prepared, paddedIds, type Refusal, type Sample, type Work } from './cpu-work';
+import {
+  type Form,
+  type Narrow,
+  type Prepare,
+  type Prepared,
+  paddedIds,
+  pieces,
+  type Refusal,
+  type Sample,
+  type Work,
+} from './cpu-work';
 import { type CheckpointSize, kSizes } from './make-checkpoint';
 import { writeImageTower, writeProducts, writeTextTower } from './onnx';
 import { forgetPeak, peakBytes, residentBytes } from './resident';
@@ -29,8 +39,6 @@ interface Engine {
 class Unavailable extends Error {}
 
 // ── ours ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-type Narrow = { readonly quantization: 'int8' } | { readonly dtype: 'bfloat16' };
 
 async function warpsight(folder: string, size: CheckpointSize, narrow?: Narrow): Promise<Engine> {
   const { CLIP, counters, device, ops, Tensor, WarpsightError, Weight } = await import('../lib/index.js');
@@ -176,10 +184,6 @@ async function onnxruntime(folder: string, size: CheckpointSize, threads: number
       }
     },
   };
-}
-
-function pieces<T extends Float32Array | BigInt64Array>(all: T, length: number): T[] {
-  return Array.from({ length: Math.ceil(all.length / length) }, (_, i) => all.subarray(i * length, (i + 1) * length) as T);
 }
 
 function joined(parts: readonly Float32Array[]): Float32Array {

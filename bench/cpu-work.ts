@@ -9,6 +9,9 @@ export type Work =
   | { readonly kind: 'products'; readonly file: string; readonly copies: number }
   | { readonly kind: 'load' };
 
+/** How our models compute in fewer bits. */
+export type Narrow = { readonly quantization: 'int8' } | { readonly dtype: 'bfloat16' };
+
 /** In which a peer may be given its work; the fastest is measured. */
 export interface Form {
   /** So many pictures or texts at once */
@@ -98,9 +101,14 @@ export function templatePrompts(count: number, vocabulary: number, seed = 7): nu
   });
 }
 
+/** Views of `length` numbers each, the last of what is left. */
+export function pieces<T extends Float32Array | BigInt64Array>(all: T, length: number): T[] {
+  return Array.from({ length: Math.ceil(all.length / length) }, (_, i) => all.subarray(i * length, (i + 1) * length) as T);
+}
+
 /** As CLIP's tokenizer fills texts: with their end mark. */
-export function paddedIds(prompts: readonly (readonly number[])[], context: number, end: number): number[][] {
-  return prompts.map((prompt) => [...prompt, ...Array.from({ length: context - prompt.length }, () => end)]);
+export function paddedIds(prompts: readonly ArrayLike<number>[], context: number, end: number): number[][] {
+  return prompts.map((prompt) => Array.from({ length: context }, (_, i) => prompt[i] ?? end));
 }
 
 function seeded(seed: number): () => number {

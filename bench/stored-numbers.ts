@@ -30,11 +30,13 @@ interface StoredTensor {
   readonly data_offsets: readonly [number, number];
 }
 
-/** Of a finite number */
-function fromFloat16Bits(bits: number): number {
+/** The number that these bits are in float16. */
+export function fromFloat16Bits(bits: number): number {
+  const sign = bits & 0x8000 ? -1 : 1;
   const exponent = (bits >> 10) & 31;
-  const magnitude = exponent === 0 ? (bits & 1023) * 2 ** -24 : (1024 + (bits & 1023)) * 2 ** (exponent - 25);
-  return bits & 0x8000 ? -magnitude : magnitude;
+  const fraction = bits & 1023;
+  if (exponent === 31) return fraction ? Number.NaN : sign * Number.POSITIVE_INFINITY;
+  return sign * (exponent === 0 ? fraction * 2 ** -24 : (1 + fraction / 1024) * 2 ** (exponent - 15));
 }
 
 function readPart(path: string, position: number, length: number): Buffer {

@@ -2,6 +2,7 @@
 import { mkdtempSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fromFloat16Bits } from '../../bench/stored-numbers';
 import { parseClipModelConfig } from '../../lib/models/clip-config';
 import { clipTensors } from '../../lib/models/clip-tensors';
 import { elements, type Shape } from '../../lib/shape';
@@ -86,18 +87,10 @@ function widened(bits: Bits, dtype: StoredDType): Float32Array {
     case 'F32':
       return Float32Array.from(bits);
     case 'F16':
-      return Float32Array.from(bits, halfToFloat);
+      return Float32Array.from(bits, fromFloat16Bits);
     case 'BF16':
       return new Float32Array(Uint32Array.from(bits, (word) => word * 65_536).buffer);
   }
-}
-
-function halfToFloat(word: number): number {
-  const sign = word & 0x8000 ? -1 : 1;
-  const exponent = (word >> 10) & 31;
-  const fraction = word & 1023;
-  if (exponent === 31) return fraction ? Number.NaN : sign * Number.POSITIVE_INFINITY;
-  return sign * (exponent === 0 ? fraction * 2 ** -24 : (1 + fraction / 1024) * 2 ** (exponent - 15));
 }
 
 /**
