@@ -73,6 +73,15 @@ describe('bench:accuracy', () => {
     expect(written.scores[0]).include({ engine: 'onnxruntime, float32', same: 2, top5: 1 });
   });
 
+  it('refuses a checkpoint whose layers are not those of the exported towers', () => {
+    const config = readFileSync(join(packageRoot, 'models', 'clip-pictograms', 'config.json'), 'utf8');
+    writeFileSync(join(folder, 'config.json'), config.replace('quick_gelu', 'gelu'));
+    writeFileSync(join(folder, 'names.txt'), '');
+    const { status, stderr } = run(folder, '--model', folder, '--names', join(folder, 'names.txt'));
+    expect(stderr).contain('bench:accuracy wants a CLIP with quickGelu and an eps of 1e-5: it is gelu');
+    expect(status).equal(1);
+  });
+
   it('says which picture it lacks, and that it wants a folder', () => {
     writeFileSync(join(folder, 'names.txt'), 'rocket\n');
     expect(run(folder, '--names', join(folder, 'names.txt')).stderr).contain(`${folder} has no picture of rocket`);
