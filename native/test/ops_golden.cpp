@@ -317,14 +317,18 @@ static void decode_linear_cases(Suite& s) {
 
 /// What an int8 weight [N, K] stands for: kernels_int8.h's rule, number by number.
 static Doubles int8_weight(const std::vector<float>& w, int64_t N, int64_t K) {
-    const float limit = float(cpu::int8_kernels().limit);
+    const float most_of_pair = cpu::int8_kernels().most_of_pair;
     Doubles out;
     for (int64_t n = 0; n < N; ++n) {
         const float* row = w.data() + n * K;
         float largest = 0;
         for (int64_t k = 0; k < K; ++k)
             largest = !std::isfinite(row[k]) ? NAN : std::fabs(row[k]) <= largest ? largest : std::fabs(row[k]);
-        const float scale = largest / limit, inverse = scale >= 0x1p-126f ? 1.f / scale : 0.f;
+        float scale = largest / 127, halves = 0;
+        for (int64_t k = 0; k < K; k += 2)
+            halves = std::max(halves, std::fabs(row[k]) / 2 + (k + 1 < K ? std::fabs(row[k + 1]) / 2 : 0));
+        if (most_of_pair > 0) scale = std::max(scale, halves / (most_of_pair / 2));
+        const float inverse = scale >= 0x1p-126f ? 1.f / scale : 0.f;
         const bool finite = std::all_of(row, row + K, [](float f) { return std::isfinite(f); });
         for (int64_t k = 0; k < K; ++k) out.push_back(finite ? double(scale) * std::nearbyint(row[k] * inverse) : double(NAN));
     }
@@ -333,19 +337,17 @@ static Doubles int8_weight(const std::vector<float>& w, int64_t N, int64_t K) {
 
 /// What the rows of x [M, K] are multiplied as.
 static Doubles int8_rows(const std::vector<float>& x, int64_t M, int64_t K) {
-    const cpu::Int8Kernels& kernels = cpu::int8_kernels();
-    const float most = float(kernels.most(K));
+    const float most = float(cpu::int8_kernels().most);
     Doubles out;
     for (int64_t m = 0; m < M; ++m) {
         const float* row = x.data() + m * K;
         const bool finite = std::all_of(row, row + K, [](float f) { return std::isfinite(f); });
         float low = 0, high = 0;
         for (int64_t k = 0; k < K; ++k) low = std::min(low, row[k]), high = std::max(high, row[k]);
-        const float scale = kernels.is_signed ? std::max(-low, high) / most : high / most - low / most,
-                    inverse = finite && scale >= 0x1p-126f ? 1.f / scale : 0.f;
-        const float zero = !kernels.is_signed && inverse > 0 ? std::floor(-low * inverse + 0.5f) : 0.f;
+        const float scale = high / most - low / most, inverse = finite && scale >= 0x1p-126f ? 1.f / scale : 0.f;
+        const float zero = inverse > 0 ? std::floor(-low * inverse + 0.5f) : 0.f;
         for (int64_t k = 0; k < K; ++k) {
-            const float q = std::clamp(std::nearbyint(row[k] * inverse + zero), kernels.is_signed ? -most : 0.f, most);
+            const float q = std::clamp(std::nearbyint(row[k] * inverse + zero), 0.f, most);
             out.push_back(finite ? double(inverse > 0 ? scale : 0.f) * double(q - zero) : double(NAN));
         }
     }
@@ -399,6 +401,15 @@ static void int8_cases(Suite& s) {
         for (float w : {1.f, -1.f})
             s.check("int8/largest" + std::string(x < 0 ? "-" : "+") + (w < 0 ? "-" : "+"),
                     int8_case(Activation::none, 3, 5, 65536, all(3 * 65536, x), all(5 * 65536, w), absent(), absent()));
+    // neighbours that are as large together as 16 bits allow, and rounded up where they can be
+    const float pair = cpu::int8_kernels().most_of_pair > 0 ? cpu::int8_kernels().most_of_pair : 254;
+    std::vector<float> pairs;
+    for (int n = 0; n < 18; ++n)
+        for (int k = 0; k < 32; ++k) {
+            const float larger = pair / 2 + float(k) - 0.5f * float(n % 3), sign = n % 2 ? -1.f : 1.f;
+            pairs.insert(pairs.end(), {sign * larger, sign * (pair - larger)});
+        }
+    s.check("int8/pairs", int8_case(Activation::none, 7, 18, 64, all(7 * 64, 1), pairs, absent(), absent()));
     s.check("int8/too-deep", [&] {
         try {
             std::vector<Value> y = {activation({1, 1})};

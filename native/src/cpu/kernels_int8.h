@@ -1,9 +1,9 @@
 // Products with weights that are kept as int8: a table of functions beside kernels.h', one for each form of the instructions that
 // multiply small integers. The kernels_int8_*.cpp fill one each from the same templates (kernels_int8_impl.h).
 //
-// A row of W has one scale and no zero point: w ≈ scale·v with v in −limit … limit. A row of x is quantised when it is packed:
-// x ≈ scale·(q − zero), with q in 0 … most, and a zero that is hit exactly; or, where an instruction multiplies 16 bits, with q
-// in −most … most and zero = 0. With sums[n] = Σ_k v[n, k]
+// A row of W has one scale and no zero point: w ≈ scale·v with v in −127 … 127. A row of x is quantised when it is packed:
+// x ≈ scale·(q − zero), with q in 0 … most, and a zero that is hit exactly. Where the instruction adds products of k = 2i and
+// 2i + 1 in 16 bits, most·(|v[n, 2i]| + |v[n, 2i + 1]|) is at most 32767. With sums[n] = Σ_k v[n, k]
 //   y[m, n] = epilogue((Σ_k q[m, k]·v[n, k] − zero[m]·sums[n])·w.scale[n]·x.scale[m])
 // The sums are integers and exact: their order does not matter. A row with a NaN or an infinity gives NaN everywhere.
 #pragma once
@@ -21,7 +21,7 @@ struct RowScale {
 };
 
 /// Rows stand in blocks as in Gemm. `a`: block b starts at row_of(b)·row_bytes(K); inside, row_bytes(K)/64 times the next 64
-/// bytes of each row. `panels`: [ceil(N/nr)] of panel_bytes(K) each: scale float [nr] · sums int32 [nr] ·
+/// bytes of each row, one for each k. `panels`: [ceil(N/nr)] of panel_bytes(K) each: scale float [nr] · sums int32 [nr] ·
 /// v [ceil(K/8)·8/p][nr][p], p of k together as the instruction wants them.
 struct Int8Gemm {
     int64_t M = 0, N = 0, K = 0, blocks = 0;
@@ -33,11 +33,9 @@ struct Int8Gemm {
 
 struct Int8Kernels {
     const char* isa;
-    int mr, nr;      // register tile: rows, columns
-    int group;       // k of a row that lie together in packed rows
-    int limit;       // of v
-    bool is_signed;  // q is −most … most
-    int32_t (*most)(int64_t K);
+    int mr, nr;          // register tile: rows, columns
+    int most;            // of q
+    float most_of_pair;  // of (|w[2i]| + |w[2i + 1]|) / scale, before v is rounded; 0: no limit
 
     int64_t (*panel_bytes)(int64_t K);
     /// One row of W into column `lane` of a panel.

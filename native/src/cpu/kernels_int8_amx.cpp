@@ -11,6 +11,7 @@ namespace {
 #include "tile.h"
 
 constexpr const char* kInt8Isa = "amx";
+constexpr int kMost = 255;
 constexpr int kBias = 0;
 constexpr int kPack = 4;
 using Row = uint8_t;
@@ -18,8 +19,6 @@ using Weight = int8_t;
 using Sum = int32_t;
 #define TILE_PRODUCT(sums, x, w) _tile_dpbusd(sums, x, w)
 #include "multiply_tiles.h"
-
-inline void store_row(Row* p, vf v) { store_bytes(p, v); }
 
 #include "kernels_int8_impl.h"
 }  // namespace

@@ -12,11 +12,12 @@ namespace {
 
 constexpr const char* kInt8Isa = "avx512";
 constexpr int kRows = 14, kColumns = 32;
+constexpr int kMost = 204;
 constexpr int kBias = 0;
-using Row = int16_t;
+using Row = uint8_t;
 using Weight = int8_t;
 using Sum = int32_t;
-constexpr int kPack = 2;
+constexpr int kPack = 4;
 
 struct vw {
     __m512i v;
@@ -24,17 +25,24 @@ struct vw {
 struct vx {
     __m512i v;
 };
-inline vw load_weights(const int8_t* p) {
-    return {_mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
-}
+inline vw load_weights(const int8_t* p) { return {_mm512_loadu_si512(p)}; }
 inline vx broadcast(const Row* p) {
-    int32_t two;
-    memcpy(&two, p, 4);
-    return {_mm512_set1_epi32(two)};
+    int32_t four;
+    memcpy(&four, p, 4);
+    return {_mm512_set1_epi32(four)};
 }
-inline vi dot(vi sum, vx x, vw w) { return opaque({_mm512_add_epi32(sum.v, _mm512_madd_epi16(x.v, w.v))}); }
-inline void store_row(Row* p, vf v) {
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(v.v)));
+inline vi dot(vi sum, vx x, vw w) {
+#if defined(__GNUC__)
+    alignas(64) static constexpr int16_t kOnes[32] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
+                                                      1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
+    __m512i pairs;
+    asm("vpmaddubsw %3, %2, %1\n\tvpmaddwd %4, %1, %1\n\tvpaddd %1, %0, %0"
+        : "+v"(sum.v), "=&v"(pairs)
+        : "v"(x.v), "v"(w.v), "m"(kOnes));
+    return sum;
+#else
+    return {_mm512_add_epi32(sum.v, _mm512_madd_epi16(_mm512_maddubs_epi16(x.v, w.v), _mm512_set1_epi16(1)))};
+#endif
 }
 
 #include "multiply_vectors.h"

@@ -12,6 +12,7 @@ namespace {
 
 constexpr const char* kInt8Isa = "avx512_vnni";
 constexpr int kRows = 14, kColumns = 32;
+constexpr int kMost = 255;
 constexpr int kBias = 0;
 using Row = uint8_t;
 using Weight = int8_t;
@@ -31,7 +32,6 @@ inline vx broadcast(const Row* p) {
     return {_mm512_set1_epi32(four)};
 }
 inline vi dot(vi sum, vx x, vw w) { return {_mm512_dpbusd_epi32(sum.v, x.v, w.v)}; }
-inline void store_row(Row* p, vf v) { store_bytes(p, v); }
 
 #include "multiply_vectors.h"
 #include "kernels_int8_impl.h"

@@ -14,6 +14,7 @@ namespace {
 
 constexpr const char* kInt8Isa = "avx_vnni";
 constexpr int kRows = 6, kColumns = 16;
+constexpr int kMost = 255;
 constexpr int kBias = 0;
 using Row = uint8_t;
 using Weight = int8_t;
@@ -33,7 +34,6 @@ inline vx broadcast(const Row* p) {
     return {_mm256_set1_epi32(four)};
 }
 inline vi dot(vi sum, vx x, vw w) { return {_mm256_dpbusd_avx_epi32(sum.v, x.v, w.v)}; }
-inline void store_row(Row* p, vf v) { store_bytes(p, v); }
 
 #include "multiply_vectors.h"
 #include "kernels_int8_impl.h"

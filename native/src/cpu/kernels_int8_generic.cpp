@@ -13,6 +13,7 @@ namespace {
 
 constexpr const char* kInt8Isa = "generic";
 constexpr int kRows = 4, kColumns = 8;
+constexpr int kMost = 255;
 constexpr int kBias = 0;
 using Row = uint8_t;
 using Weight = int8_t;
@@ -40,7 +41,6 @@ inline vi dot(vi sum, vx x, vw w) {
         for (int j = 0; j < 4; ++j) sum.v[i] += uint32_t(int32_t(x.v[j]) * w.v[4 * i + j]);
     return sum;
 }
-inline void store_row(Row* p, vf v) { store_bytes(p, v); }
 
 #include "multiply_vectors.h"
 #include "kernels_int8_impl.h"

@@ -1,7 +1,8 @@
 // The kernels of kernels_int8.h, written once over the vectors of a simd_*.h and these of the including file:
 //   kInt8Isa, kRows, kColumns    the table's isa, mr and nr
-//   Row, kPack, kBias            what q is kept as, how many of k lie together in a panel, and what zero points are less by
-//   store_row                    W of q to packed rows
+//   kPack                        how many of k lie together in a panel
+//   kMost                        of q: 255, or less where products of a pair of k are added in 16 bits
+//   kBias                        packed rows hold q − kBias
 //   Multiplier                   one for each call of tiles(), released last, that is called with
 //                                (rows, a, b, K, tile, from_zero, ahead):
 //                                tile[rows][kColumns] (+)= Σ_k a[k]·b[k] for k < K, a multiple of 8;
@@ -9,8 +10,8 @@
 //   kLine, kTurns                k of a row that lie together, one cache line, and in how many turns they are multiplied
 // Included inside an unnamed namespace, behind tile.h; like kernels_impl.h without the standard library's templates.
 
-constexpr int kLimit = 127;
-constexpr bool kSigned = sizeof(Row) == 2;
+constexpr int kLimit = 127;                                   // of v
+constexpr float kPair = kMost < 255 ? 32767 / kMost - 1 : 0;  // rounding adds at most 1 to the v of a pair
 
 constexpr int64_t kHeader = kColumns * int64_t(sizeof(float) + sizeof(int32_t));
 
@@ -20,10 +21,7 @@ inline int8_t* bytes_of(void* panel) { return static_cast<int8_t*>(panel) + kHea
 inline int64_t place_of(int64_t k, int64_t lane) { return (k / kPack * kColumns + lane) * kPack + k % kPack; }
 
 int64_t panel_bytes(int64_t K) { return kHeader + ceil_div(K, 8) * 8 * kColumns; }
-int64_t row_bytes(int64_t K) { return ceil_div(K, kLine) * 64; }
-
-/// So that no sum overflows.
-int32_t most_of(int64_t K) { return kSigned ? int32_t(least(32767, 2147483647 / (kLimit * most(1, K)))) : 255; }
+int64_t row_bytes(int64_t K) { return ceil_div(K, kLine) * kLine; }
 
 // ------------------------------------------------------------------------------------------------------------ quantising
 
@@ -72,9 +70,26 @@ inline void quantize(const float* x, int64_t K, float inverse, float offset, flo
     if (k < K) take(k, clipped(load_n(x + k, int(K - k))), int(K - k));
 }
 
+/// The largest |w[k]| / 2 + |w[k + 1]| / 2 of even k.
+inline float pair_of(const float* w, int64_t K) {
+    constexpr float kEven[16] = {0.5f, 0, 0.5f, 0, 0.5f, 0, 0.5f, 0, 0.5f, 0, 0.5f, 0, 0.5f, 0, 0.5f, 0};
+    const vf even = load(kEven);
+    vf largest = zero();
+    for (int64_t k = 0; k < K; k += W) {
+        const vf first = abs(load_some(w + k, int(least(W, K - k)))),
+                 second = abs(load_some(w + k + 1, int(least(W, K - k - 1))));
+        largest = max(largest, fma(second, even, first * even));
+    }
+    return max_lanes(largest);
+}
+
 void pack_weight(const float* w, int64_t K, int64_t lane, void* panel) {
     const Range range = range_of(w, K);
     float scale = (-range.low > range.high ? -range.low : range.high) / float(kLimit);
+    if constexpr (kPair > 0) {
+        const float least_scale = pair_of(w, K) / (kPair / 2);
+        if (least_scale > scale) scale = least_scale;
+    }
     const float inverse = inverse_of(scale, range);
     int8_t* to = bytes_of(panel);
     int32_t sum = 0;
@@ -100,18 +115,18 @@ void unpack_weight(const void* panel, int64_t K, int64_t lane, float* w) {
 
 RowScale pack_row(const float* x, int64_t K, int64_t rows, void* to) {
     const Range range = range_of(x, K);
-    const float top = float(most_of(K));
-    float scale = kSigned ? (-range.low > range.high ? -range.low : range.high) / top
-                          : range.high / top - range.low / top;  // the difference itself may overflow
+    constexpr float top = float(kMost);
+    float scale = range.high / top - range.low / top;  // the difference itself may overflow
     const float inverse = inverse_of(scale, range);
-    const int32_t zero_point = kSigned || inverse == 0.f ? 0 : int32_t(-range.low * inverse + 0.5f);
-    Row* row = static_cast<Row*>(to);
+    const int32_t zero_point = inverse == 0.f ? 0 : int32_t(-range.low * inverse + 0.5f);
+    uint8_t* row = static_cast<uint8_t*>(to);
     auto at = [&](int64_t k) { return row + k / kLine * rows * kLine + k % kLine; };
-    quantize(x, K, inverse, float(zero_point), kSigned ? -top : 0.f, top, [&](int64_t k, vf v, int n) {
-        if (n == W) return store_row(at(k), v);
-        Row some[W];
-        store_row(some, v);
-        memcpy(at(k), some, size_t(n) * sizeof(Row));
+    quantize(x, K, inverse, float(zero_point), 0.f, top, [&](int64_t k, vf v, int n) {
+        if constexpr (kBias != 0) v = v - set1(float(kBias));
+        if (n == W) return store_bytes(at(k), v);
+        uint8_t some[W];
+        store_bytes(some, v);
+        memcpy(at(k), some, size_t(n));
     });
     for (int64_t k = K; k % 8 != 0; ++k) *at(k) = 0;  // these meet weights of zero
     return {scale, zero_point - kBias};
@@ -122,7 +137,7 @@ RowScale pack_row(const float* x, int64_t K, int64_t rows, void* to) {
 void int8_tiles(const Int8Gemm& g, const GemmPart& part, int32_t* sums) {
     alignas(64) int32_t tile[kRows * kColumns];
     Multiplier multiplier;
-    const int64_t row_size = row_bytes(g.K) / int64_t(sizeof(Row)), all = ceil_div(g.K, 8) * 8;
+    const int64_t row_size = row_bytes(g.K), all = ceil_div(g.K, 8) * 8;
     auto panel_at = [&](int64_t panel) { return static_cast<char*>(const_cast<void*>(g.panels)) + panel * panel_bytes(g.K); };
     for_blocks(
         {g.M, g.N, all, g.blocks, g.end}, part, {kColumns, kLine, kLine * kColumns / 64, kTurns}, tile, sums,
@@ -149,10 +164,8 @@ constexpr Int8Kernels kInt8Kernels = {
     .isa = kInt8Isa,
     .mr = kRows,
     .nr = kColumns,
-    .group = int(kLine),
-    .limit = kLimit,
-    .is_signed = kSigned,
-    .most = most_of,
+    .most = kMost,
+    .most_of_pair = kPair,
     .panel_bytes = panel_bytes,
     .pack_weight = pack_weight,
     .unpack_weight = unpack_weight,

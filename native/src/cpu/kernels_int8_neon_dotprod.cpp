@@ -14,6 +14,7 @@ namespace {
 
 constexpr const char* kInt8Isa = "neon_dotprod";
 constexpr int kRows = 6, kColumns = 16;
+constexpr int kMost = 255;
 constexpr int kBias = 128;
 using Row = uint8_t;
 using Weight = int8_t;
@@ -41,7 +42,6 @@ inline vi dot(vi sum, vx x, vw w) {
     return {vdotq_s32(sum.v, w.v, x.v)};
 #endif
 }
-inline void store_row(Row* p, vf v) { store_bytes(p, v - set1(float(kBias))); }
 
 #include "multiply_vectors.h"
 #include "kernels_int8_impl.h"

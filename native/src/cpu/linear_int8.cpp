@@ -26,7 +26,7 @@ void multiply_int8(const Gemm& gemm, void* packed, const std::function<const flo
             scales[row] = k.pack_row(read(row), K, rows, rows_at + first * row_bytes + (row - first) * 64);
     });
     constexpr double kSpeed = 4;  // about
-    multiply_parts(M, N, ceil_div(K, 8) * 8, {k.mr, k.nr, 64 / k.group, 1, k.group}, kSpeed,
+    multiply_parts(M, N, ceil_div(K, 8) * 8, {k.mr, k.nr, 1, 1, 64}, kSpeed,
                    [&](const GemmPart& part, float* sums) { k.tiles(product, part, reinterpret_cast<int32_t*>(sums)); });
 }
 

@@ -83,13 +83,6 @@ struct vi {
     __m256i v;
 };
 inline vi set1_int(int32_t x) { return {_mm256_set1_epi32(x)}; }
-/// x, opaque to the compiler: GCC would add the terms of a sum among themselves first, and keep them in memory until then.
-inline vi opaque(vi x) {
-#if defined(__GNUC__)
-    asm("" : "+x"(x.v));
-#endif
-    return x;
-}
 inline vi load_ints(const int32_t* p) { return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))}; }
 inline void store_ints(int32_t* p, vi x) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), x.v); }
 inline vf to_floats(vi x) { return {_mm256_cvtepi32_ps(x.v)}; }

@@ -78,13 +78,6 @@ struct vi {
     __m512i v;
 };
 inline vi set1_int(int32_t x) { return {_mm512_set1_epi32(x)}; }
-/// x, opaque to the compiler: GCC would add the terms of a sum among themselves first, and keep them in memory until then.
-inline vi opaque(vi x) {
-#if defined(__GNUC__)
-    asm("" : "+v"(x.v));
-#endif
-    return x;
-}
 inline vi load_ints(const int32_t* p) { return {_mm512_loadu_si512(p)}; }
 inline void store_ints(int32_t* p, vi x) { _mm512_storeu_si512(p, x.v); }
 inline vf to_floats(vi x) { return {_mm512_cvtepi32_ps(x.v)}; }
