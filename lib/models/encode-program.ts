@@ -13,7 +13,7 @@ export function bucket(size: number, smallest: number, factor: number): number {
 }
 
 const kMostRows = 16_384;
-const kMostRowsPerThread = 1024;
+const kMostRowsPerThread = 512;
 
 /**
  * Rows of activations in one run: beyond them the work goes in several. On the CPU a short call waits for the step that runs, so a step has to

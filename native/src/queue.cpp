@@ -54,7 +54,7 @@ bool Lane::ready() const {
 
 int Lane::claim() const {
     if (!interactive_) return 1;
-    return started_ ? 3 : held_up_ ? 2 : 0;
+    return started_ ? 3 : held_up_ > 0 ? 2 : 0;
 }
 
 // ── executor ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -124,7 +124,7 @@ Lane* Executor::next() {
 /// A bulk step has ended: what waited for it does not wait for another.
 void Executor::hold_up_interactive() {
     for (Lane* lane : lanes_)
-        if (lane->interactive_ && !lane->jobs_.empty()) lane->held_up_ = true;
+        if (lane->interactive_) lane->held_up_ = lane->jobs_.size();
 }
 
 void Executor::run() {
@@ -137,7 +137,6 @@ void Executor::run() {
         }
         Job& job = *lane->jobs_.front();
         lane->started_ = lane->running_ = true;
-        lane->held_up_ = false;
         lane->turn_ = ++turns_;
         lock.unlock();
         bool done = job.advance(*lane);
@@ -147,6 +146,7 @@ void Executor::run() {
             finished = std::move(lane->jobs_.front());
             lane->jobs_.pop_front();
             lane->started_ = false;
+            if (lane->held_up_ > 0) --lane->held_up_;
         }
         lane->running_ = false;
         if (!lane->interactive_) hold_up_interactive();

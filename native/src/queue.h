@@ -1,11 +1,12 @@
 // Execution: a device of this process has one executor thread; each JavaScript environment has two lanes on it, interactive and
 // bulk. Jobs of a lane run in order. Between steps the executor chooses a lane again:
 //   an interactive job that has begun goes on until it ends;
-//   then comes one that a bulk step held up, which ended while the job was first in its lane;
+//   then come those that a bulk step held up, which ended while they were in their lanes;
 //   then a step of bulk work; then any other interactive job.
-// So an interactive job, from when it is first in its lane, is held up by one bulk step at most: the one that runs just then, or
-// one that passes between two interactive jobs. As one may, calls that never cease don't stop bulk work. Of lanes with equal
-// claims the one that has not run for longest goes: environments take turns, with bulk work after every step.
+// So an interactive job is held up by one bulk step at most: the one that runs when it comes, or the next one. A call of several
+// jobs that come together, such as a run and the reading of its result, waits for one as a whole. What comes while others of
+// its lane run lets a bulk step pass, so that calls that never cease don't stop bulk work. Of lanes with equal claims the one
+// that has not run for longest goes: environments take turns, with bulk work after every step.
 // A job whose inputs are not there yet makes no claim, whatever its lane.
 #pragma once
 
@@ -78,8 +79,8 @@ private:
     bool started_ = false;                   // jobs_.front() has run its first step
     bool running_ = false;                   // … is inside advance() now
     bool closed_ = false;
-    bool held_up_ = false;  // interactive: a bulk step ended while jobs_.front() waited
-    uint64_t turn_ = 0;     // of the executor's steps the one that this lane ran last
+    size_t held_up_ = 0;  // interactive: so many of jobs_, the first ones, were there when a bulk step ended
+    uint64_t turn_ = 0;   // of the executor's steps the one that this lane ran last
 };
 
 /// Lives as long as the process: never joined, so that exit can't hang on it.

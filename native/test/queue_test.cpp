@@ -104,13 +104,35 @@ static void order_cases() {
         lanes.bulk->submit(job(log, 'b', 50, During{{2, [&] { lanes.interactive->submit(job(log, 'i', 50)); }}}));
         expect_equal(log.letters(), times(3, "b") + times(50, "i") + times(47, "b"));
     });
-    check("one step of a batch passes between images that wait behind one another, and none inside an image", [] {
+    check("images that wait for one step of a batch run before the next one", [] {
         Log log;
         Lanes lanes;
         lanes.bulk->submit(job(log, 'b', 6, During{{0, [&] {
                                                         for (int i = 0; i < 4; ++i) lanes.interactive->submit(job(log, 'i', 3));
                                                     }}}));
-        expect_equal(log.letters(), times(4, "biii") + "bb");
+        expect_equal(log.letters(), "b" + times(4, "iii") + times(5, "b"));
+    });
+    check("a call of two jobs waits for one step, whenever in it or in the first job the second comes", [] {
+        Log log;
+        Lanes lanes;
+        auto submit = [&](char letter) { lanes.interactive->submit(job(log, letter, 2)); };
+        lanes.bulk->submit(job(log, 'b', 4, During{{0, [&] { submit('i'), submit('r'); }}}));
+        expect_equal(log.letters(), "biirrbbb");
+        // behind a step's end: this call has not waited yet
+        lanes.interactive->submit(
+            job(log, 'i', 2, During{{0, [&] { submit('r'); }}, {1, [&] { lanes.bulk->submit(job(log, 'b', 2)); }}}));
+        expect_equal(log.letters(), "biirrbbbiibrrb");
+    });
+    check("one step of a batch passes where an image comes while another runs, and none inside an image", [] {
+        Log log;
+        Lanes lanes;
+        auto images = [&] {
+            for (int i = 0; i < 2; ++i) lanes.interactive->submit(job(log, 'i', 3));
+        };
+        lanes.bulk->submit(job(log, 'b', 4, During{{0, [&] {
+                                                        lanes.interactive->submit(job(log, 'j', 3, During{{1, images}}));
+                                                    }}}));
+        expect_equal(log.letters(), "bjjjb" + times(2, "iii") + "bb");
     });
     check("a batch ends while images never cease", [] {
         Log log;
@@ -151,9 +173,14 @@ static void order_cases() {
     check("batches of two environments take turns step by step, also while images of one never cease", [] {
         Log log;
         Lanes one, two;
+        std::function<void(int)> images = [&](int more) {
+            During next;
+            if (more > 0) next[1] = [&, more] { images(more - 1); };
+            one.interactive->submit(job(log, 'i', 2, next));
+        };
         one.bulk->submit(job(log, 'b', 4, During{{0, [&] {
                                                       two.bulk->submit(job(log, 'c', 4));
-                                                      for (int i = 0; i < 4; ++i) one.interactive->submit(job(log, 'i', 2));
+                                                      images(3);
                                                   }}}));
         expect_equal(log.letters(),
                      "b"

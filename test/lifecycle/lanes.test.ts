@@ -63,13 +63,13 @@ describe('a call with much to encode, on the CPU', () => {
     return features.rows();
   };
 
-  it('goes in runs of at most 1,024 rows for each thread, all of them in the bulk lane', async () => {
+  it('goes in runs of at most 512 rows for each thread, all of them in the bulk lane', async () => {
     expect(await lanesOf(() => encode(4))).to.deep.equal([false]);
     expect(await lanesOf(() => encode(5))).to.deep.equal([true]);
-    expect(await lanesOf(() => encode(60))).to.deep.equal([true]); // 1,020 rows
-    expect(await lanesOf(() => encode(62))).to.deep.equal([true, true]); // and the second has 2 pictures
+    expect(await lanesOf(() => encode(30))).to.deep.equal([true]); // 510 rows
+    expect(await lanesOf(() => encode(32))).to.deep.equal([true, true]); // and the second has 2 pictures
     setThreads(2);
-    expect(await lanesOf(() => encode(62))).to.deep.equal([true]);
+    expect(await lanesOf(() => encode(32))).to.deep.equal([true]);
     setThreads(1);
   });
 
@@ -86,16 +86,19 @@ describe('a call with much to encode, on the CPU', () => {
         await features.read();
       });
     expect(await lanes(words(16, 32))).to.deep.equal([false]); // 497 rows
+    expect(await lanes(words(17, 32))).to.deep.equal([true, true]); // 528
+    setThreads(2);
     expect(await lanes(words(33, 32))).to.deep.equal([true]); // 1,024 rows, the start mark counted once
     expect(await lanes(words(34, 32))).to.deep.equal([true, true]);
+    setThreads(1);
     const same = words(1, 32)[0]!;
     expect(await lanes(Array.from({ length: 100 }, () => same))).to.deep.equal([false]);
   });
 
   it('gives each picture the bits that it gets alone', async () => {
-    const batch = await encode(62);
-    const { pixels: values } = pixels(62);
-    for (const i of [0, 59, 60, 61]) {
+    const batch = await encode(32);
+    const { pixels: values } = pixels(32);
+    for (const i of [0, 29, 30, 31]) {
       const inner = 3 * size * size;
       using alone = await clip.encodeImage({
         pixels: values.subarray(i * inner, (i + 1) * inner),
