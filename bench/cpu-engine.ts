@@ -24,11 +24,21 @@ import { forgetPeak, peakBytes, residentBytes } from './resident';
 import { StoredNumbers } from './stored-numbers';
 
 /** A call that can be repeated, to numbers in host memory. */
-interface Ready {
+interface Ready extends Pick<Prepared, 'memory' | 'longestStep'> {
+  /** In front of each call. @returns from when on the call counts: when it would have been made in a process that nothing blocks */
+  before?(): Promise<number>;
   call(): Promise<Float32Array>;
   /** Behind each call, after the clock has stopped. */
   after?(): Promise<void>;
-  readonly memory?: Prepared['memory'];
+}
+
+/** Begins a batch. @returns when the call beside it is due, which is somewhere within it; not sooner. */
+async function beginBatch(call: () => Promise<unknown>): Promise<{ readonly batch: Promise<unknown>; readonly due: number }> {
+  const due = performance.now() + 50 + 100 * Math.random();
+  const batch = call();
+  do await sleep(Math.max(0, due - performance.now()));
+  while (performance.now() < due); // timers may be early
+  return { batch, due };
 }
 
 interface Engine {
@@ -42,6 +52,7 @@ class Unavailable extends Error {}
 
 async function warpsight(folder: string, size: CheckpointSize, narrow?: Narrow): Promise<Engine> {
   const { CLIP, counters, device, ops, Tensor, WarpsightError, Weight } = await import('../lib/index.js');
+  const { profileRuns } = await import('../lib/profile.js');
   const options = { device: 'cpu', ...narrow } as const;
   type Model = Awaited<ReturnType<typeof CLIP.fromPretrained>>;
   type Rows = Awaited<ReturnType<Model['encodeText']>>;
@@ -69,6 +80,11 @@ async function warpsight(folder: string, size: CheckpointSize, narrow?: Narrow):
     return { call, after, memory };
   }
 
+  function pixels(batch: number) {
+    const { image } = size.vision;
+    return { pixels: hostPixels(batch, image), shape: [batch, 3, image, image] } as const;
+  }
+
   async function model(): Promise<Model> {
     return CLIP.fromPretrained(folder, options).catch((error) => {
       // bfloat16 where the processor has no such products
@@ -84,9 +100,26 @@ async function warpsight(folder: string, size: CheckpointSize, narrow?: Narrow):
           return load();
         case 'image': {
           const clip = await model();
-          const { image } = size.vision;
-          const input = { pixels: hostPixels(work.batch, image), shape: [work.batch, 3, image, image] } as const;
+          const input = pixels(work.batch);
           return { call: async () => read(await clip.encodeImage(input)) };
+        }
+        case 'beside': {
+          const clip = await model();
+          const [one, many] = [pixels(1), pixels(work.batch)];
+          const encodeMany = async () => (await clip.encodeImage(many)).dispose();
+          await encodeMany();
+          const runs = await profileRuns('batch', encodeMany);
+          let batch: Promise<unknown> | undefined;
+          return {
+            async before() {
+              const begun = await beginBatch(encodeMany);
+              batch = begun.batch;
+              return begun.due;
+            },
+            call: async () => read(await clip.encodeImage(one)),
+            after: async () => void (await batch),
+            longestStep: Math.max(...runs.flatMap(({ steps }) => steps.map(({ ms }) => ms))),
+          };
         }
         case 'text': {
           const clip = await model();
@@ -133,6 +166,14 @@ async function onnxruntime(folder: string, size: CheckpointSize, threads: number
     return session;
   };
 
+  /** `count` images, `part` of them in a tensor. */
+  function images(count: number, part: number): OrtTensor[] {
+    const { image } = size.vision;
+    return pieces(hostPixels(count, image), part * 3 * image ** 2).map(
+      (piece) => new ort.Tensor('float32', piece, [piece.length / (3 * image ** 2), 3, image, image]),
+    );
+  }
+
   /** Runs parts one after the other and puts their embeddings together. */
   function inParts(opened: InferenceSession, input: string, parts: readonly OrtTensor[]): Ready {
     return {
@@ -156,14 +197,22 @@ async function onnxruntime(folder: string, size: CheckpointSize, threads: number
         case 'load':
           throw new Unavailable('onnxruntime is not asked to load');
         case 'image': {
-          const { image } = size.vision;
-          const part = form?.part ?? work.batch;
-          const pixels = hostPixels(work.batch, image);
-          const parts = pieces(pixels, part * 3 * image ** 2).map(
-            (piece) => new ort.Tensor('float32', piece, [piece.length / (3 * image ** 2), 3, image, image]),
-          );
           const opened = await open(name('image'), (path) => writeImageTower(folder, size, path, options));
-          return inParts(opened, 'pixels', parts);
+          return inParts(opened, 'pixels', images(work.batch, form?.part ?? work.batch));
+        }
+        case 'beside': {
+          const opened = await open(name('image'), (path) => writeImageTower(folder, size, path, options));
+          const [one, many] = [images(1, 1), images(work.batch, work.batch)].map((parts) => inParts(opened, 'pixels', parts));
+          let batch: Promise<unknown> | undefined;
+          return {
+            async before() {
+              const begun = await beginBatch(many!.call);
+              batch = begun.batch;
+              return begun.due;
+            },
+            call: one!.call,
+            after: async () => void (await batch),
+          };
         }
         case 'text': {
           const { context, vocabulary } = size.text;
@@ -204,14 +253,15 @@ function engineOf(name: string, folder: string, size: CheckpointSize, threads: n
   return warpsight(folder, size, name.endsWith('bfloat16') ? { dtype: 'bfloat16' } : undefined);
 }
 
-/** One call that counts, behind one that doesn't unless calls take a second. */
-async function timed({ call, after }: Ready, lastMs: number): Promise<Sample> {
-  if (lastMs < 1000) {
+/** One call that counts, behind one that doesn't unless calls take a second or something runs beside them. */
+async function timed({ before, call, after }: Ready, lastMs: number): Promise<Sample> {
+  if (lastMs < 1000 && !before) {
     await call();
     await after?.();
   }
+  const due = await before?.();
   const used = process.cpuUsage();
-  const begun = performance.now();
+  const begun = due ?? performance.now();
   await call();
   const ms = performance.now() - begun;
   const { user, system } = process.cpuUsage(used);
@@ -233,14 +283,14 @@ async function main([name = '', folder = '', model = '', threads = '1']: readonl
     }
     engine ??= await engineOf(name, folder, size, Number(threads));
     ready = await engine.ready(question.work, question.form);
-    const { call, after, memory } = ready;
-    const before = engine.multiplyAdds?.() ?? 0;
+    const { call, after, memory, longestStep } = ready;
+    const counted = engine.multiplyAdds?.() ?? 0;
     const begun = performance.now();
     const rows = [...(await call())];
     lastMs = performance.now() - begun;
-    const multiplyAdds = engine.multiplyAdds && engine.multiplyAdds() - before;
+    const multiplyAdds = engine.multiplyAdds && engine.multiplyAdds() - counted;
     await after?.();
-    return { rows, ...(multiplyAdds && { multiplyAdds }), ...(memory && { memory }) };
+    return { rows, ...(multiplyAdds && { multiplyAdds }), ...(memory && { memory }), ...(longestStep && { longestStep }) };
   };
   for await (const line of createInterface({ input: process.stdin })) {
     const answered = await answer(JSON.parse(line)).catch(

@@ -9,6 +9,7 @@ export type EngineName =
   | 'warpsight'
   | 'warpsight int8'
   | 'warpsight bfloat16'
+  | 'warpsight alone'
   | 'onnxruntime'
   | 'onnxruntime int8'
   | 'PyTorch'
@@ -23,7 +24,7 @@ export interface EngineResult extends Partial<Agreement> {
 
 export interface CpuRow {
   readonly name: string;
-  readonly kind: 'image' | 'products' | 'text' | 'int8' | 'bfloat16' | 'load';
+  readonly kind: 'image' | 'products' | 'text' | 'int8' | 'bfloat16' | 'beside' | 'load';
   readonly threads: number;
   readonly cores: string;
   /** Multiply-adds twice, of one sample: those that ours executes in float32 */
@@ -34,6 +35,8 @@ export interface CpuRow {
   readonly peak: readonly number[];
   readonly engines: Readonly<Partial<Record<EngineName, EngineResult>>>;
   readonly multiplyAdds?: MultiplyAdds & { readonly executed: number };
+  /** Milliseconds of the longest step of what runs beside */
+  readonly longestStep?: number;
   /** Bytes, of some processes */
   readonly memory?: readonly { readonly peak: number; readonly weights: number }[];
   /** Engines that are not there, and why */
@@ -187,6 +190,30 @@ function narrowTable(form: 'int8' | 'bfloat16', peer: 'onnxruntime int8' | 'onnx
   );
 }
 
+/** An image that comes while a batch is encoded, and one that comes to an idle process. */
+function besideTable(rows: readonly CpuRow[]): string {
+  const most = (engine: EngineResult | undefined) => (engine ? Math.max(...ms(engine)).toPrecision(4) : '-');
+  const columns = ['beside a batch', 'threads', 'ms', 'at most', 'alone ms', 'later by ms', 'longest step of the batch, ms'];
+  return markdown(
+    [...columns, 'onnxruntime ms', 'at most', '÷ ours'],
+    rows.map((row) => {
+      const { warpsight, 'warpsight alone': alone, onnxruntime } = row.engines;
+      return [
+        row.name,
+        String(row.threads),
+        timeCell(row, warpsight),
+        most(warpsight),
+        timeCell(row, alone),
+        median(ms(warpsight!).map((wall, i) => wall - ms(alone!)[i]!)).toFixed(1),
+        row.longestStep?.toFixed(1) ?? '-',
+        timeCell(row, onnxruntime),
+        most(onnxruntime),
+        ratioCell(onnxruntime, warpsight),
+      ];
+    }),
+  );
+}
+
 function loadTable(rows: readonly CpuRow[]): string {
   return markdown(
     ['load', 'threads', 'ms', 'reading the file ms', 'ours ÷ reading', 'peak memory ÷ weights', 'cores used: ours, reading'],
@@ -214,6 +241,7 @@ export function cpuTables(rows: readonly CpuRow[]): string {
     [of('text'), textTable],
     [of('int8'), (some) => narrowTable('int8', 'onnxruntime int8', some)],
     [of('bfloat16'), (some) => narrowTable('bfloat16', 'onnxruntime', some)],
+    [of('beside'), besideTable],
     [of('load'), loadTable],
   ];
   return tables
@@ -226,6 +254,7 @@ const kColours: Readonly<Record<EngineName, string>> = {
   warpsight: '#1f77b4',
   'warpsight int8': '#0b3d66',
   'warpsight bfloat16': '#17becf',
+  'warpsight alone': '#1f77b4',
   onnxruntime: '#d68910',
   'onnxruntime int8': '#8a5a08',
   PyTorch: '#c0392b',

@@ -4,6 +4,8 @@ import type { CheckpointSize, TowerSize } from './make-checkpoint';
 /** One call; its inputs are the same for every engine. */
 export type Work =
   | { readonly kind: 'image'; readonly batch: number }
+  /** One image, asked for while so many are encoded. */
+  | { readonly kind: 'beside'; readonly batch: number }
   | { readonly kind: 'text'; readonly prompts: readonly (readonly number[])[] }
   /** x·Wᵀ with one weight after the other; `file` of the checkpoint's folder holds x [M, K] and w0, w1, … [N, K]. */
   | { readonly kind: 'products'; readonly file: string; readonly copies: number }
@@ -30,6 +32,8 @@ export interface Prepared {
   readonly rows: readonly number[];
   /** Executed by one call, where the engine counts them */
   readonly multiplyAdds?: number;
+  /** Of 'beside', where the engine's work has steps: milliseconds of the batch's longest */
+  readonly longestStep?: number;
   /** Of 'load', in a process that had loaded nothing: bytes above what was resident before */
   readonly memory?: { readonly peak: number; readonly weights: number };
 }

@@ -1,7 +1,7 @@
 // npm run bench:cpu -- [options]: CLIP on the CPU beside onnxruntime-node and PyTorch, and beside what the cores and the memory can do, each in a
 // process of its own on the same cores, taking turns. Outputs are compared first. See docs/benchmarks.md.
 //   --model NAME     of make-checkpoint.ts (vit-b-32)
-//   --rows a,b       of image, products, text, int8, bfloat16, load (all)
+//   --rows a,b       of image, products, text, int8, bfloat16, beside, load (all)
 //   --threads 1,2    as many cores (1, and 2 where there are two)
 //   --batches 1,8    of images
 //   --samples N      of each engine in each row (30)
@@ -39,7 +39,7 @@ import { median } from './statistics';
 const kRestMs = 60;
 
 type Kind = CpuRow['kind'];
-const kKinds: readonly Kind[] = ['image', 'products', 'text', 'int8', 'bfloat16', 'load'];
+const kKinds: readonly Kind[] = ['image', 'products', 'text', 'int8', 'bfloat16', 'beside', 'load'];
 
 interface RowPlan {
   readonly kind: Kind;
@@ -141,8 +141,12 @@ const kEngines: Readonly<Record<Kind, readonly EngineName[]>> = {
   text: ['warpsight', 'onnxruntime', 'PyTorch'],
   int8: ['warpsight', 'warpsight int8', 'onnxruntime int8'],
   bfloat16: ['warpsight', 'warpsight bfloat16', 'onnxruntime'],
+  beside: ['warpsight', 'warpsight alone', 'onnxruntime'],
   load: ['warpsight', 'read'],
 };
+
+/** So many images a batch has beside which one is asked for. */
+const kBeside = 64;
 
 /** The ways in which a user might give a peer this work. */
 function formsOf(name: EngineName, work: Work): Form[] {
@@ -205,7 +209,8 @@ async function measure(plan: RowPlan, run: Run): Promise<CpuRow | undefined> {
       try {
         const engine = start(engineName, threads, run);
         engines.set(engineName, engine);
-        const { prepared, form } = await prepareBest(engine, work, formsOf(engineName, work));
+        const asked: Work = engineName === 'warpsight alone' ? { kind: 'image', batch: 1 } : work;
+        const { prepared, form } = await prepareBest(engine, asked, formsOf(engineName, asked));
         ours ??= prepared;
         if (prepared === ours || prepared.rows.length === 0) {
           about.set(engineName, {});
@@ -248,10 +253,11 @@ async function measure(plan: RowPlan, run: Run): Promise<CpuRow | undefined> {
       kind,
       threads,
       cores: coresFor(threads)?.join(', ') ?? 'not pinned',
-      ...(multiplyAdds !== undefined && { flops: 2 * multiplyAdds }),
+      ...(multiplyAdds !== undefined && kind !== 'beside' && { flops: 2 * multiplyAdds }),
       items,
       peak,
       engines: Object.fromEntries(turns.map(([engine]) => [engine, { ...about.get(engine), samples: samples.get(engine)! }])),
+      ...(ours?.longestStep !== undefined && { longestStep: ours.longestStep }),
       ...(lengths && { multiplyAdds: { ...textMultiplyAdds(run.size, lengths), executed: multiplyAdds! } }),
       ...(kind === 'load' && existsSync('/proc/self/clear_refs') && { memory: await loadingMemory(threads, run) }),
       missing,
@@ -319,6 +325,13 @@ async function plansOf(run: Run, kinds: readonly Kind[], threadCounts: readonly 
       const work = { kind: 'image', batch } as const;
       return { kind: 'bfloat16' as const, name: `image, batch ${batch}`, work, results: batch, items: 1 };
     }),
+    {
+      kind: 'beside',
+      name: `an image beside ${kBeside}`,
+      work: { kind: 'beside', batch: kBeside },
+      results: 1,
+      items: 1,
+    },
     { kind: 'load', name: run.model, work: { kind: 'load' }, results: 0, items: 1 },
   ];
   const plans = works

@@ -79,7 +79,18 @@ describe('the tables of bench:cpu', () => {
       kind: 'bfloat16',
       engines: { ...row.engines, 'warpsight bfloat16': narrow },
     };
-    const tables = cpuTables([int8, bfloat16, load, text]);
+    const beside: CpuRow = {
+      ...row,
+      kind: 'beside',
+      items: 1,
+      longestStep: 12.34,
+      engines: { ...row.engines, 'warpsight alone': { samples: [30, 40, 35].map((ms) => [ms, ms] as const) } },
+    };
+    const tables = cpuTables([int8, bfloat16, beside, load, text]);
+    // 20, 60 and 5 ms later
+    expect(tables).contain(
+      '| image, batch 2 | 1 | 50.00 (50.00 to 100.0) | 100.0 | 35.00 (35.00 to 40.00) | 20.0 | 12.3 | 100.0 (100.0 to 100.0) | 100.0 | 2.00 |',
+    );
     expect(tables).contain(
       '| image, batch 2 | 1 | 20.00 (20.00 to 40.00) | 50.00 (50.00 to 100.0) | 2.50 | - | - | 1.0000 | - | 1.00, 1.00, - |',
     );
@@ -235,9 +246,10 @@ describe('bench:cpu', () => {
       ['text', 'text, 80 prompts of one template', both],
       ['int8', 'image, batch 2', ['warpsight', 'warpsight int8', 'onnxruntime int8']],
       ...(refused ? [] : [bfloat16]),
+      ['beside', 'an image beside 64', ['warpsight', 'warpsight alone', 'onnxruntime']],
       ['load', 'micro', ['warpsight', 'read']],
     ]);
-    for (const { kind, engines, peak, items, flops, memory } of raw.rows) {
+    for (const { kind, engines, peak, items, flops, memory, longestStep } of raw.rows) {
       expect(peak).length(2);
       for (const [name, { samples, cosine, difference }] of Object.entries(engines)) {
         expect(samples).length(2);
@@ -246,7 +258,8 @@ describe('bench:cpu', () => {
         if (name === 'onnxruntime int8') expect(cosine).within(0.99, 1);
       }
       if (kind === 'products') expect(items).at.least(24);
-      expect(flops === undefined).equal(kind === 'load');
+      expect(flops === undefined).equal(kind === 'load' || kind === 'beside');
+      if (kind === 'beside') expect(longestStep).above(0);
       if (memory) for (const { peak: most, weights } of memory) expect(most).above(weights);
     }
     // patches, 2 layers of which the last has one row behind its keys and values, projection; twice
@@ -282,7 +295,7 @@ describe('bench:cpu', () => {
   });
 
   for (const [args, message] of [
-    [['--rows', 'image,speech'], '--rows takes image, products, text, int8, bfloat16, load: one is speech'],
+    [['--rows', 'image,speech'], '--rows takes image, products, text, int8, bfloat16, beside, load: one is speech'],
     [['--samples', '0'], '--samples takes whole numbers above 0: it is 0'],
     [['--threads', '100000'], '--threads: this process may use'],
     [['--model', 'huge'], '--model takes micro, '],
