@@ -87,7 +87,7 @@ describe("quantization: 'int8'", () => {
         }
         using logits = await llava.forward({ inputIds, ...(pixels && { pixels }) });
         const values = await logits.read();
-        expectNear(values, folder, `${name}.logits`, values.length); // single rows of these tiny random models go down to 0.987
+        expectNear(values, folder, `${name}.logits`, values.length); // single rows of these tiny random models go down to 0.984
       }
     });
   }
