@@ -32,13 +32,20 @@ interface Ready extends Pick<Prepared, 'memory' | 'longestStep'> {
   after?(): Promise<void>;
 }
 
-/** Begins a batch. @returns when the call beside it is due, which is somewhere within it; not sooner. */
-async function beginBatch(call: () => Promise<unknown>): Promise<{ readonly batch: Promise<unknown>; readonly due: number }> {
-  const due = performance.now() + 50 + 100 * Math.random();
-  const batch = call();
-  do await sleep(Math.max(0, due - performance.now()));
-  while (performance.now() < due); // timers may be early
-  return { batch, due };
+/** `call` somewhere within `batch`, which is begun for each. */
+function beside(batch: Ready['call'], call: Ready['call']): Ready {
+  let running: Promise<unknown> | undefined;
+  return {
+    async before() {
+      const due = performance.now() + 50 + 100 * Math.random();
+      running = batch();
+      do await sleep(Math.max(0, due - performance.now()));
+      while (performance.now() < due); // timers may be early
+      return due;
+    },
+    call,
+    after: async () => void (await running),
+  };
 }
 
 interface Engine {
@@ -80,9 +87,10 @@ async function warpsight(folder: string, size: CheckpointSize, narrow?: Narrow):
     return { call, after, memory };
   }
 
-  function pixels(batch: number) {
+  function encoding(clip: Model, batch: number): Ready['call'] {
     const { image } = size.vision;
-    return { pixels: hostPixels(batch, image), shape: [batch, 3, image, image] } as const;
+    const input = { pixels: hostPixels(batch, image), shape: [batch, 3, image, image] } as const;
+    return async () => read(await clip.encodeImage(input));
   }
 
   async function model(): Promise<Model> {
@@ -98,28 +106,15 @@ async function warpsight(folder: string, size: CheckpointSize, narrow?: Narrow):
       switch (work.kind) {
         case 'load':
           return load();
-        case 'image': {
-          const clip = await model();
-          const input = pixels(work.batch);
-          return { call: async () => read(await clip.encodeImage(input)) };
-        }
+        case 'image':
+          return { call: encoding(await model(), work.batch) };
         case 'beside': {
           const clip = await model();
-          const [one, many] = [pixels(1), pixels(work.batch)];
-          const encodeMany = async () => (await clip.encodeImage(many)).dispose();
-          await encodeMany();
-          const runs = await profileRuns('batch', encodeMany);
-          let batch: Promise<unknown> | undefined;
-          return {
-            async before() {
-              const begun = await beginBatch(encodeMany);
-              batch = begun.batch;
-              return begun.due;
-            },
-            call: async () => read(await clip.encodeImage(one)),
-            after: async () => void (await batch),
-            longestStep: Math.max(...runs.flatMap(({ steps }) => steps.map(({ ms }) => ms))),
-          };
+          const batch = encoding(clip, work.batch);
+          await batch();
+          const runs = await profileRuns('batch', batch);
+          const longestStep = Math.max(...runs.flatMap(({ steps }) => steps.map(({ ms }) => ms)));
+          return { ...beside(batch, encoding(clip, 1)), longestStep };
         }
         case 'text': {
           const clip = await model();
@@ -202,17 +197,8 @@ async function onnxruntime(folder: string, size: CheckpointSize, threads: number
         }
         case 'beside': {
           const opened = await open(name('image'), (path) => writeImageTower(folder, size, path, options));
-          const [one, many] = [images(1, 1), images(work.batch, work.batch)].map((parts) => inParts(opened, 'pixels', parts));
-          let batch: Promise<unknown> | undefined;
-          return {
-            async before() {
-              const begun = await beginBatch(many!.call);
-              batch = begun.batch;
-              return begun.due;
-            },
-            call: one!.call,
-            after: async () => void (await batch),
-          };
+          const of = (count: number) => inParts(opened, 'pixels', images(count, count)).call;
+          return beside(of(work.batch), of(1));
         }
         case 'text': {
           const { context, vocabulary } = size.text;
