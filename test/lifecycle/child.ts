@@ -12,9 +12,12 @@ export interface Ended {
 }
 
 /** Runs test/lifecycle/children/`name` in a process of its own, with global.gc; kills it, and says so, after a minute. */
-export function runChild(name: string, args: readonly string[] = []): Promise<Ended> {
+export function runChild(name: string, args: readonly string[] = [], env: NodeJS.ProcessEnv = {}): Promise<Ended> {
   const script = join(__dirname, 'children', `${name}.js`);
-  const child = spawn(process.execPath, ['--expose-gc', script, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = spawn(process.execPath, ['--expose-gc', script, ...args], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: { ...process.env, ...env },
+  });
   let stdout = '';
   let stderr = '';
   child.stdout.on('data', (data) => {
@@ -37,8 +40,8 @@ export function runChild(name: string, args: readonly string[] = []): Promise<En
 }
 
 /** The JSON that a child printed last, after a clean end. */
-export async function childResult<T>(name: string, args: readonly string[] = []): Promise<T> {
-  const { code, signal, stdout, stderr } = await runChild(name, args);
+export async function childResult<T>(name: string, args: readonly string[] = [], env: NodeJS.ProcessEnv = {}): Promise<T> {
+  const { code, signal, stdout, stderr } = await runChild(name, args, env);
   expect({ code, signal, stderr }, `${name} ${args.join(' ')}`).to.deep.equal({ code: 0, signal: null, stderr: '' });
   return JSON.parse(stdout.trim().split('\n').at(-1)!);
 }
