@@ -191,14 +191,12 @@ async function onnxruntime(folder: string, size: CheckpointSize, threads: number
       switch (work.kind) {
         case 'load':
           throw new Unavailable('onnxruntime is not asked to load');
-        case 'image': {
-          const opened = await open(name('image'), (path) => writeImageTower(folder, size, path, options));
-          return inParts(opened, 'pixels', images(work.batch, form?.part ?? work.batch));
-        }
+        case 'image':
         case 'beside': {
           const opened = await open(name('image'), (path) => writeImageTower(folder, size, path, options));
-          const of = (count: number) => inParts(opened, 'pixels', images(count, count)).call;
-          return beside(of(work.batch), of(1));
+          const encoding = (count: number, part = count) => inParts(opened, 'pixels', images(count, part));
+          if (work.kind === 'image') return encoding(work.batch, form?.part);
+          return beside(encoding(work.batch).call, encoding(1).call);
         }
         case 'text': {
           const { context, vocabulary } = size.text;

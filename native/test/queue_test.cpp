@@ -97,6 +97,13 @@ static std::string times(int count, const std::string& text) {
     return all;
 }
 
+/// Images that come each while the one before runs.
+static void submit_images(Log& log, Lane& lane, int steps, int count) {
+    During next;
+    if (count > 1) next[1] = [=, &log, &lane] { submit_images(log, lane, steps, count - 1); };
+    lane.submit(job(log, 'i', steps, next));
+}
+
 static void order_cases() {
     check("an image that comes in the middle of a batch waits for the step that runs, and for no other", [] {
         Log log;
@@ -137,12 +144,7 @@ static void order_cases() {
     check("a batch ends while images never cease", [] {
         Log log;
         Lanes lanes;
-        std::function<void(int)> images = [&](int more) {  // each comes while the one before runs
-            During next;
-            if (more > 0) next[1] = [&, more] { images(more - 1); };
-            lanes.interactive->submit(job(log, 'i', 3, next));
-        };
-        lanes.bulk->submit(job(log, 'b', 10, During{{0, [&] { images(19); }}}));
+        lanes.bulk->submit(job(log, 'b', 10, During{{0, [&] { submit_images(log, *lanes.interactive, 3, 20); }}}));
         expect_equal(log.letters(), times(10, "biii") + times(10, "iii"));
     });
     check("images of two environments that waited for one step of a batch run before the next step, each as a whole", [] {
@@ -173,14 +175,9 @@ static void order_cases() {
     check("batches of two environments take turns step by step, also while images of one never cease", [] {
         Log log;
         Lanes one, two;
-        std::function<void(int)> images = [&](int more) {
-            During next;
-            if (more > 0) next[1] = [&, more] { images(more - 1); };
-            one.interactive->submit(job(log, 'i', 2, next));
-        };
         one.bulk->submit(job(log, 'b', 4, During{{0, [&] {
                                                       two.bulk->submit(job(log, 'c', 4));
-                                                      images(3);
+                                                      submit_images(log, *one.interactive, 2, 4);
                                                   }}}));
         expect_equal(log.letters(),
                      "b"

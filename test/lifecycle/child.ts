@@ -11,7 +11,7 @@ export interface Ended {
   readonly stderr: string;
 }
 
-/** Runs test/lifecycle/children/`name` in a process of its own, with global.gc; kills it, and says so, after a minute. */
+/** Runs test/lifecycle/children/`name` in a process of its own, with global.gc; kills it, and says so, after ten minutes. */
 export function runChild(name: string, args: readonly string[] = [], env: NodeJS.ProcessEnv = {}): Promise<Ended> {
   const script = join(__dirname, 'children', `${name}.js`);
   const child = spawn(process.execPath, ['--expose-gc', script, ...args], {

@@ -1,6 +1,5 @@
 // int8 products for AVX2. vpmaddubsw adds the products of two k in 16 bits and saturates: rows have 204 steps, and no pair of
-// weights is larger than fits then. Such pairs are rare, so a row of W loses little; near 204 the errors of both together are
-// least (docs/cpu.md).
+// weights is larger than fits then. Such pairs are rare, so a row of W loses little (docs/cpu.md).
 #include "kernels_int8.h"
 
 #if defined(__x86_64__) || defined(_M_X64)
